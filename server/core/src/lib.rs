@@ -1,0 +1,6 @@
+//! The pure core of AutoLRS. There is no `async` here, no I/O, no clock and no randomness of the operating
+//! system: the same events give the same directives, bit for bit.
+
+pub mod forecast;
+pub mod linalg;
+pub mod search;
