@@ -1,0 +1,263 @@
+//! What a job is asked to do. [`JobSpec`] holds what the user set; [`ResolvedSpec`] holds every value, is checked
+//! once, and is what the job stores: a later version with other defaults changes no running job.
+
+mod resolve;
+
+pub use resolve::{Violation, resolve};
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Raised whenever a policy decides differently for the same spec and losses. A job keeps its own.
+pub const POLICY_REVISION: u32 = 1;
+
+/// A job as its user described it; `None` means the documented default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// Budget in optimizer steps, search included, 1 to 10^12. Required.
+    pub total_steps: Option<u64>,
+    /// Lowest LR that is tried, > 0. Required by policies that search.
+    pub lr_min: Option<f64>,
+    /// Highest LR that is tried, > `lr_min`. Required by policies that search.
+    pub lr_max: Option<f64>,
+    /// LR used before the search has measured anything and by the plain policies, > 0. Required.
+    pub fallback_lr: Option<f64>,
+    /// Seed of the policy's draws; default 0.
+    pub seed: Option<u64>,
+    /// A value the loss can't go below; default 0.
+    pub loss_lower_bound: Option<LossBound>,
+    /// Largest share of the budget that a search may use, 0 to 1; the default is the policy's.
+    pub max_overhead: Option<f64>,
+    /// Steps between the offsets at which a directive may be ended early, 1 to 1024; default 1.
+    pub switch_every: Option<u64>,
+    /// Whether committed stretches that break are rolled back; default yes.
+    pub guard: Option<bool>,
+    /// The rule that schedules the LR; default `scan`.
+    pub policy: Option<PolicySpec>,
+    /// The user's own key-value pairs; at most 64 of at most 256 bytes each.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A lower bound of the loss.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum LossBound {
+    /// The loss is never below this, in loss units.
+    At(f64),
+    /// The loss may take any value.
+    None,
+}
+
+/// A policy with the options that its user set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum PolicySpec {
+    /// Search once on short branches, hold, cool down.
+    Scan(ScanOptions),
+    /// AutoLRS as published (Jin et al., ICLR 2021).
+    Paper(PaperOptions),
+    /// One LR.
+    Constant(ConstantOptions),
+    /// Warm-up, then half a cosine wave.
+    Cosine(CosineOptions),
+    /// Warm-up, stable, linear decay.
+    Wsd(WsdOptions),
+}
+
+impl PolicySpec {
+    /// The policy's name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Scan(_) => "scan",
+            Self::Paper(_) => "paper",
+            Self::Constant(_) => "constant",
+            Self::Cosine(_) => "cosine",
+            Self::Wsd(_) => "wsd",
+        }
+    }
+}
+
+/// Options of `scan`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScanOptions {
+    /// The committed LR is this times the best branch LR, in (0, 1]; default 0.22 (measured: short branches prefer
+    /// an LR that is 3 to 8 times too large).
+    pub lr_factor: Option<f64>,
+    /// Warm-up as a share of the budget, in [0.01, 0.5]; default 0.10.
+    pub warmup_fraction: Option<f64>,
+    /// Cooldown as a share of the budget, in [0.05, 0.8]; default 0.40.
+    pub cooldown_fraction: Option<f64>,
+}
+
+/// Options of `paper`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PaperOptions {
+    /// Candidates per search, 1 to 64; default 10.
+    pub candidates: Option<u32>,
+    /// Exploration weight of the lower confidence bound, >= 0; default 1000.
+    pub kappa: Option<f64>,
+    /// Steps of the first stage, >= 10; default 1000.
+    pub tau: Option<u64>,
+    /// Largest stage, >= tau; default 8000. Stages double until they reach it.
+    pub tau_max: Option<u64>,
+    /// Steps of a trial as a share of the stage, in (0, 1]; default 0.1.
+    pub trial_fraction: Option<f64>,
+    /// Steps of the linear warm-up, which is not searched; default 0.
+    pub warmup_steps: Option<u64>,
+    /// LR at the end of the warm-up, and where no search fits before the first commit, > 0; default `fallback_lr`.
+    pub warmup_lr: Option<f64>,
+}
+
+/// Options of `constant`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ConstantOptions {
+    /// The LR, > 0; default `fallback_lr`.
+    pub lr: Option<f64>,
+    /// Steps of the linear warm-up; default 0.
+    pub warmup_steps: Option<u64>,
+}
+
+/// Options of `cosine`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CosineOptions {
+    /// The highest LR, > 0; default `fallback_lr`.
+    pub lr: Option<f64>,
+    /// Steps of the linear warm-up; default 0.
+    pub warmup_steps: Option<u64>,
+    /// The last LR as a share of the highest, in [0, 1]; default 0.
+    pub end_factor: Option<f64>,
+}
+
+/// Options of `wsd`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct WsdOptions {
+    /// The stable LR, > 0; default `fallback_lr`.
+    pub lr: Option<f64>,
+    /// Steps of the linear warm-up; default 0.
+    pub warmup_steps: Option<u64>,
+    /// Steps of the linear decay at the end; default 20 % of the budget.
+    pub cooldown_steps: Option<u64>,
+}
+
+/// A checked job with every value filled in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResolvedSpec {
+    /// B: budget in steps, search included.
+    pub total_steps: u64,
+    /// LR used before anything is measured.
+    pub fallback_lr: f64,
+    /// Seed of the policy's draws.
+    pub seed: u64,
+    /// A value the loss can't go below.
+    pub loss_lower_bound: Option<f64>,
+    /// Largest share of the budget that a search may use.
+    pub max_overhead: f64,
+    /// Steps between switch points.
+    pub switch_every: u64,
+    /// Whether committed stretches are guarded.
+    pub guard: bool,
+    /// The policy with every option filled in.
+    pub policy: ResolvedPolicy,
+    /// See [`POLICY_REVISION`].
+    pub policy_revision: u32,
+}
+
+/// The interval of LRs that are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LrRange {
+    /// > 0.
+    pub lo: f64,
+    /// > `lo`.
+    pub hi: f64,
+}
+
+/// A policy with every option filled in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ResolvedPolicy {
+    /// See [`PolicySpec::Scan`].
+    Scan(ResolvedScan),
+    /// See [`PolicySpec::Paper`].
+    Paper(ResolvedPaper),
+    /// The plain schedules: `constant`, `cosine`, `wsd`.
+    Plain(ResolvedPlain),
+}
+
+/// See [`ScanOptions`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResolvedScan {
+    /// LRs that are tried.
+    pub range: LrRange,
+    /// The committed LR is this times the best branch LR.
+    pub lr_factor: f64,
+    /// Warm-up as a share of the budget.
+    pub warmup_fraction: f64,
+    /// Cooldown as a share of the budget.
+    pub cooldown_fraction: f64,
+}
+
+/// See [`PaperOptions`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResolvedPaper {
+    /// LRs that are tried.
+    pub range: LrRange,
+    /// k: candidates per search.
+    pub candidates: u32,
+    /// Exploration weight.
+    pub kappa: f64,
+    /// Steps of the first stage.
+    pub tau: u64,
+    /// Largest stage.
+    pub tau_max: u64,
+    /// tau' / tau.
+    pub trial_fraction: f64,
+    /// Steps of the warm-up.
+    pub warmup_steps: u64,
+    /// LR at its end.
+    pub warmup_lr: f64,
+}
+
+/// A plain schedule: its whole line in numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResolvedPlain {
+    /// The curve.
+    pub kind: PlainKind,
+    /// The highest LR.
+    pub lr: f64,
+    /// Steps of the warm-up, <= budget.
+    pub warmup_steps: u64,
+}
+
+/// The curve of a plain schedule after its warm-up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum PlainKind {
+    /// The LR holds.
+    Constant,
+    /// Half a cosine wave down to `end_factor` of the LR.
+    Cosine {
+        /// In [0, 1].
+        end_factor: f64,
+    },
+    /// The LR holds, then falls linearly over the last `cooldown_steps`.
+    Wsd {
+        /// <= budget - warm-up.
+        cooldown_steps: u64,
+    },
+}
+
+impl ResolvedSpec {
+    /// The policy's name.
+    pub const fn policy_name(&self) -> &'static str {
+        match &self.policy {
+            ResolvedPolicy::Scan(_) => "scan",
+            ResolvedPolicy::Paper(_) => "paper",
+            ResolvedPolicy::Plain(plain) => match plain.kind {
+                PlainKind::Constant => "constant",
+                PlainKind::Cosine { .. } => "cosine",
+                PlainKind::Wsd { .. } => "wsd",
+            },
+        }
+    }
+
+    /// The most search steps that the budget allows.
+    pub fn max_search_steps(&self) -> u64 {
+        libm::floor(self.max_overhead * self.total_steps as f64) as u64
+    }
+}

@@ -1,0 +1,275 @@
+//! Checks a [`JobSpec`] and fills in the defaults. Every violation is reported, not the first alone.
+
+use super::{
+    JobSpec, LossBound, LrRange, POLICY_REVISION, PaperOptions, PlainKind, PolicySpec, ResolvedPaper,
+    ResolvedPlain, ResolvedPolicy, ResolvedScan, ResolvedSpec, ScanOptions,
+};
+use std::collections::BTreeMap;
+
+/// What is wrong with one field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Path of the field, as in the proto: `lr_min`, `scan.lr_factor`.
+    pub field: &'static str,
+    /// What it must be instead, with the value found.
+    pub description: String,
+}
+
+/// Largest budget in steps.
+const MAX_TOTAL_STEPS: u64 = 1_000_000_000_000;
+
+/// The resolved spec, or every violation.
+pub fn resolve(spec: &JobSpec) -> Result<ResolvedSpec, Vec<Violation>> {
+    let mut check = Check::default();
+    let total_steps =
+        check.required("total_steps", spec.total_steps, "the number of optimizer steps to train");
+    check.that(spec.total_steps.is_none_or(|n| (1..=MAX_TOTAL_STEPS).contains(&n)), "total_steps", || {
+        format!("must be 1 to {MAX_TOTAL_STEPS}, is {total_steps}")
+    });
+    let fallback_lr =
+        check.required("fallback_lr", spec.fallback_lr, "the LR to use when nothing is measured");
+    check.positive("fallback_lr", fallback_lr);
+    let switch_every = spec.switch_every.unwrap_or(1);
+    check.that((1..=1024).contains(&switch_every), "switch_every", || {
+        format!("must be 1 to 1024, is {switch_every}")
+    });
+    let loss_lower_bound = match spec.loss_lower_bound.unwrap_or(LossBound::At(0.0)) {
+        LossBound::None => None,
+        LossBound::At(bound) => {
+            check.that(bound.is_finite(), "loss_lower_bound", || format!("must be finite, is {bound}"));
+            Some(bound)
+        }
+    };
+    check.labels(&spec.labels);
+    let default_policy = PolicySpec::Scan(ScanOptions::default());
+    let policy_spec = spec.policy.as_ref().unwrap_or(&default_policy);
+    let base = Base { range: check.range(spec, policy_spec), fallback_lr, total_steps };
+    let policy = check.policy(policy_spec, &base);
+    let max_overhead = spec.max_overhead.unwrap_or(match policy {
+        ResolvedPolicy::Scan(_) => 0.10,
+        ResolvedPolicy::Paper(_) => 0.55,
+        ResolvedPolicy::Plain(_) => 0.0,
+    });
+    check.within("max_overhead", max_overhead, 0.0, 1.0);
+    let guard = spec.guard.unwrap_or(true);
+    check.violations.is_empty().then_some(()).ok_or(check.violations)?;
+    Ok(ResolvedSpec {
+        total_steps,
+        fallback_lr,
+        seed: spec.seed.unwrap_or(0),
+        loss_lower_bound,
+        max_overhead,
+        switch_every,
+        guard,
+        policy,
+        policy_revision: POLICY_REVISION,
+    })
+}
+
+struct Base {
+    range: LrRange,
+    fallback_lr: f64,
+    total_steps: u64,
+}
+
+#[derive(Default)]
+struct Check {
+    violations: Vec<Violation>,
+}
+
+impl Check {
+    fn that(&mut self, holds: bool, field: &'static str, description: impl FnOnce() -> String) {
+        if !holds {
+            self.violations.push(Violation { field, description: description() });
+        }
+    }
+
+    fn required<T: Default>(&mut self, field: &'static str, value: Option<T>, what: &str) -> T {
+        self.that(value.is_some(), field, || format!("must be set: {what}"));
+        value.unwrap_or_default()
+    }
+
+    fn positive(&mut self, field: &'static str, value: f64) -> f64 {
+        let absent = self.violations.last().is_some_and(|v| v.field == field);
+        self.that(absent || (value.is_finite() && value > 0.0), field, || {
+            format!("must be finite and above 0, is {value}")
+        });
+        value
+    }
+
+    fn within(&mut self, field: &'static str, value: f64, lo: f64, hi: f64) -> f64 {
+        self.that((lo..=hi).contains(&value), field, || format!("must be {lo} to {hi}, is {value}"));
+        value
+    }
+
+    fn labels(&mut self, labels: &BTreeMap<String, String>) {
+        let long = labels.iter().any(|(k, v)| k.is_empty() || k.len() > 256 || v.len() > 256);
+        self.that(labels.len() <= 64 && !long, "labels", || {
+            "must be at most 64, with keys of 1 to 256 bytes and values of at most 256 bytes".into()
+        });
+    }
+
+    /// The LRs that are tried. Plain policies need none; what they are given is checked all the same.
+    fn range(&mut self, spec: &JobSpec, policy: &PolicySpec) -> LrRange {
+        let searches = matches!(policy, PolicySpec::Scan(_) | PolicySpec::Paper(_));
+        let (lo, hi) = match (spec.lr_min, spec.lr_max) {
+            (None, None) if !searches => return LrRange { lo: 1.0, hi: 10.0 },
+            (lo, hi) => (
+                self.required("lr_min", lo, "the lowest LR to try"),
+                self.required("lr_max", hi, "the highest LR to try"),
+            ),
+        };
+        if spec.lr_min.is_some() && spec.lr_max.is_some() {
+            self.positive("lr_min", lo);
+            self.positive("lr_max", hi);
+            let decades = libm::log10(hi) - libm::log10(lo);
+            self.that(!(lo > 0.0 && hi > 0.0) || decades >= 0.1, "lr_max", || {
+                format!("must be at least 0.1 decade (a factor 1.26) above lr_min = {lo}, is {hi}")
+            });
+        }
+        LrRange { lo, hi }
+    }
+
+    fn policy(&mut self, spec: &PolicySpec, base: &Base) -> ResolvedPolicy {
+        match spec {
+            PolicySpec::Scan(options) => ResolvedPolicy::Scan(self.scan(options, base)),
+            PolicySpec::Paper(options) => ResolvedPolicy::Paper(self.paper(options, base)),
+            PolicySpec::Constant(o) => {
+                let lr = self.positive("constant.lr", o.lr.unwrap_or(base.fallback_lr));
+                self.plain(PlainKind::Constant, lr, "constant.warmup_steps", o.warmup_steps, base)
+            }
+            PolicySpec::Cosine(o) => {
+                let lr = self.positive("cosine.lr", o.lr.unwrap_or(base.fallback_lr));
+                let end_factor = self.within("cosine.end_factor", o.end_factor.unwrap_or(0.0), 0.0, 1.0);
+                self.plain(PlainKind::Cosine { end_factor }, lr, "cosine.warmup_steps", o.warmup_steps, base)
+            }
+            PolicySpec::Wsd(o) => {
+                let lr = self.positive("wsd.lr", o.lr.unwrap_or(base.fallback_lr));
+                let warmup = o.warmup_steps.unwrap_or(0).min(base.total_steps);
+                let room = base.total_steps - warmup;
+                let default = libm::round(0.2 * base.total_steps as f64) as u64;
+                let cooldown_steps = o.cooldown_steps.unwrap_or(default.min(room));
+                self.that(cooldown_steps <= room, "wsd.cooldown_steps", || {
+                    format!("must be at most total_steps - warmup_steps = {room}, is {cooldown_steps}")
+                });
+                self.plain(PlainKind::Wsd { cooldown_steps }, lr, "wsd.warmup_steps", o.warmup_steps, base)
+            }
+        }
+    }
+
+    fn plain(
+        &mut self,
+        kind: PlainKind,
+        lr: f64,
+        field: &'static str,
+        warmup: Option<u64>,
+        base: &Base,
+    ) -> ResolvedPolicy {
+        let warmup_steps = warmup.unwrap_or(0);
+        self.that(warmup_steps <= base.total_steps, field, || {
+            format!("must be at most total_steps = {}, is {warmup_steps}", base.total_steps)
+        });
+        ResolvedPolicy::Plain(ResolvedPlain { kind, lr, warmup_steps })
+    }
+
+    fn scan(&mut self, options: &ScanOptions, base: &Base) -> ResolvedScan {
+        let lr_factor = options.lr_factor.unwrap_or(0.22);
+        self.that(lr_factor > 0.0 && lr_factor <= 1.0, "scan.lr_factor", || {
+            format!("must be above 0 and at most 1, is {lr_factor}")
+        });
+        let warmup = options.warmup_fraction.unwrap_or(0.10);
+        let cooldown = options.cooldown_fraction.unwrap_or(0.40);
+        ResolvedScan {
+            range: base.range,
+            lr_factor,
+            warmup_fraction: self.within("scan.warmup_fraction", warmup, 0.01, 0.5),
+            cooldown_fraction: self.within("scan.cooldown_fraction", cooldown, 0.05, 0.8),
+        }
+    }
+
+    fn paper(&mut self, options: &PaperOptions, base: &Base) -> ResolvedPaper {
+        let tau = options.tau.unwrap_or(1000);
+        let resolved = ResolvedPaper {
+            range: base.range,
+            candidates: options.candidates.unwrap_or(10),
+            kappa: options.kappa.unwrap_or(1000.0),
+            tau,
+            tau_max: options.tau_max.unwrap_or(tau.max(8000)),
+            trial_fraction: options.trial_fraction.unwrap_or(0.1),
+            warmup_steps: options.warmup_steps.unwrap_or(0),
+            warmup_lr: options.warmup_lr.unwrap_or(base.fallback_lr),
+        };
+        let r = &resolved;
+        self.that((1..=64).contains(&r.candidates), "paper.candidates", || {
+            format!("must be 1 to 64, is {}", r.candidates)
+        });
+        self.that(r.kappa.is_finite() && r.kappa >= 0.0, "paper.kappa", || {
+            format!("must be finite and at least 0, is {}", r.kappa)
+        });
+        self.that((10..=65_536).contains(&r.tau), "paper.tau", || {
+            format!("must be 10 to 65536 steps, is {}", r.tau)
+        });
+        self.that((r.tau..=65_536).contains(&r.tau_max), "paper.tau_max", || {
+            format!("must be tau = {} to 65536 steps, is {}", r.tau, r.tau_max)
+        });
+        self.that(r.trial_fraction > 0.0 && r.trial_fraction <= 1.0, "paper.trial_fraction", || {
+            format!("must be above 0 and at most 1, is {}", r.trial_fraction)
+        });
+        self.positive("paper.warmup_lr", r.warmup_lr);
+        self.that(r.warmup_steps <= base.total_steps, "paper.warmup_steps", || {
+            format!("must be at most total_steps = {}, is {}", base.total_steps, r.warmup_steps)
+        });
+        resolved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CosineOptions, WsdOptions};
+    use super::*;
+
+    fn spec() -> JobSpec {
+        JobSpec {
+            total_steps: Some(2000),
+            lr_min: Some(1e-4),
+            lr_max: Some(10.0),
+            fallback_lr: Some(0.1),
+            ..JobSpec::default()
+        }
+    }
+
+    fn fields(spec: &JobSpec) -> Vec<&'static str> {
+        resolve(spec).err().unwrap_or_default().iter().map(|v| v.field).collect()
+    }
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let resolved = resolve(&spec()).unwrap();
+        assert_eq!((resolved.max_overhead, resolved.loss_lower_bound), (0.10, Some(0.0)));
+        assert_eq!(resolved.policy_name(), "scan");
+        assert_eq!(resolved.max_search_steps(), 200);
+    }
+
+    #[test]
+    fn every_violation_is_reported() {
+        assert_eq!(fields(&JobSpec::default()), ["total_steps", "fallback_lr", "lr_min", "lr_max"]);
+        let upside_down = JobSpec { lr_min: Some(1.0), lr_max: Some(0.1), ..spec() };
+        assert_eq!(fields(&upside_down), ["lr_max"]);
+        let nan = JobSpec { lr_min: Some(f64::NAN), max_overhead: Some(f64::NAN), ..spec() };
+        assert_eq!(fields(&nan), ["lr_min", "max_overhead"]);
+        let scan = ScanOptions { lr_factor: Some(0.0), ..ScanOptions::default() };
+        let negative = JobSpec { fallback_lr: Some(-1.0), policy: Some(PolicySpec::Scan(scan)), ..spec() };
+        assert_eq!(fields(&negative), ["fallback_lr", "scan.lr_factor"]);
+    }
+
+    #[test]
+    fn plain_policies_need_no_range() {
+        let policy = Some(PolicySpec::Cosine(CosineOptions::default()));
+        let plain = JobSpec { lr_min: None, lr_max: None, policy, ..spec() };
+        assert_eq!(fields(&plain), [""; 0]);
+        let long =
+            WsdOptions { warmup_steps: Some(1500), cooldown_steps: Some(600), ..WsdOptions::default() };
+        let plain = JobSpec { policy: Some(PolicySpec::Wsd(long)), ..plain };
+        assert_eq!(fields(&plain), ["wsd.cooldown_steps"]);
+    }
+}
