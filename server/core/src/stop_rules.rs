@@ -4,6 +4,7 @@
 //! Losses of a directive are `y_0, y_1, ...`. A non-finite loss matches only [`StopIf::NonFinite`].
 
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 
 /// A predicate over the losses of one directive.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -77,11 +78,15 @@ pub struct Stop {
     pub offset: u64,
 }
 
-/// Judges the losses of one directive in order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Judges the losses of one directive in order. Allocates only when it is made.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Judge {
     rules: Vec<StopIf>,
     emas: Vec<f64>,
+    first: f64,
+    recent: VecDeque<f64>,
+    window: usize,
+    seen: u64,
     stop: Option<Stop>,
 }
 
@@ -91,32 +96,47 @@ impl Judge {
         let emas = rules
             .iter()
             .map(|r| if let StopIf::EmaAbove { start_value, .. } = r { *start_value } else { 0.0 });
-        Self { rules: rules.to_vec(), emas: emas.collect(), stop: None }
+        let last = rules.iter().map(|r| if let StopIf::MeanAbove { last, .. } = r { *last } else { 0 });
+        let window = last.max().unwrap_or(0).min(MAX_MEAN) as usize;
+        Self {
+            rules: rules.to_vec(),
+            emas: emas.collect(),
+            first: f64::NAN,
+            recent: VecDeque::with_capacity(window + 1),
+            window,
+            seen: 0,
+            stop: None,
+        }
     }
 
     /// A judge that has seen `losses`.
     pub fn over(rules: &[StopIf], losses: &[f64]) -> Self {
         let mut judge = Self::new(rules);
-        for end in 1..=losses.len() {
-            judge.judge(&losses[..end]);
+        for &loss in losses {
+            judge.push(loss);
         }
         judge
     }
 
-    /// Judges the last of `losses`, all losses of the directive so far. The first match stands; the rule that is
-    /// first in the list wins where several match.
-    pub fn judge(&mut self, losses: &[f64]) -> Option<Stop> {
-        let Some((&y, k)) = losses.last().zip(losses.len().checked_sub(1)) else { return self.stop };
+    /// Judges the next loss. The first match stands; the rule that is first in the list wins where several match.
+    pub fn push(&mut self, y: f64) -> Option<Stop> {
+        if self.seen == 0 {
+            self.first = y;
+        }
+        self.recent.push_back(y);
+        if self.recent.len() > self.window {
+            self.recent.pop_front();
+        }
         for (rule, ema) in self.rules.iter().zip(&mut self.emas) {
             if let StopIf::EmaAbove { decay, .. } = rule {
                 *ema = decay * *ema + (1.0 - decay) * y;
             }
         }
         if self.stop.is_none() {
-            let hit =
-                self.rules.iter().zip(&self.emas).position(|(rule, &ema)| matches(rule, losses, y, k, ema));
-            self.stop = hit.map(|rule| Stop { rule: rule as u32, offset: k as u64 });
+            let hit = (0..self.rules.len()).find(|&rule| self.matches(rule, y));
+            self.stop = hit.map(|rule| Stop { rule: rule as u32, offset: self.seen });
         }
+        self.seen += 1;
         self.stop
     }
 
@@ -124,27 +144,26 @@ impl Judge {
     pub fn stop(&self) -> Option<Stop> {
         self.stop
     }
-}
 
-fn matches(rule: &StopIf, losses: &[f64], y: f64, k: usize, ema: f64) -> bool {
-    if !y.is_finite() {
-        return matches!(rule, StopIf::NonFinite);
-    }
-    let k = k as u64;
-    match *rule {
-        StopIf::NonFinite => false,
-        StopIf::Above { limit, from } => k >= from && y > limit,
-        StopIf::AboveFirst { factor, floor, from } => {
-            k >= from && y > losses[0] + factor * losses[0].abs().max(floor)
+    fn matches(&self, rule: usize, y: f64) -> bool {
+        if !y.is_finite() {
+            return matches!(self.rules[rule], StopIf::NonFinite);
         }
-        StopIf::MeanAbove { last, limit, from } => {
-            let last = u64::from(last);
-            k >= from && k + 1 >= last && {
-                let window = &losses[(k + 1 - last) as usize..];
-                window.iter().sum::<f64>() / last as f64 > limit
+        let k = self.seen;
+        match self.rules[rule] {
+            StopIf::NonFinite => false,
+            StopIf::Above { limit, from } => k >= from && y > limit,
+            StopIf::AboveFirst { factor, floor, from } => {
+                k >= from && y > self.first + factor * self.first.abs().max(floor)
             }
+            StopIf::MeanAbove { last, limit, from } => {
+                k >= from && k + 1 >= u64::from(last) && {
+                    let skip = self.recent.len() - last as usize;
+                    self.recent.iter().skip(skip).sum::<f64>() / f64::from(last) > limit
+                }
+            }
+            StopIf::EmaAbove { limit, from, .. } => k >= from && self.emas[rule] > limit,
         }
-        StopIf::EmaAbove { limit, from, .. } => k >= from && ema > limit,
     }
 }
 
