@@ -3,6 +3,7 @@
 
 pub mod directive;
 pub mod forecast;
+pub mod job;
 pub mod linalg;
 pub mod lr_pieces;
 pub mod plan;

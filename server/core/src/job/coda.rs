@@ -1,0 +1,76 @@
+//! The last stretch of a job that no policy steers any more: a fallback that the trainer adopted, or the cooldown
+//! that an operator asked for.
+
+use crate::{
+    directive::{Action, Batches, Directive, DoneReason, Failure, Phase, Run, Slot, SlotOp},
+    lr_pieces::{self, MAX_RUN_STEPS, Piece},
+    plan::{FromSlot, Keep, Plan},
+    stop_rules::StopIf,
+};
+
+/// The next segment of `line` (at least one step) and what remains of the line. A segment that breaks restores `SAFE`,
+/// saved at its start, and runs what it may still run of the line at half the LR.
+pub(super) fn go_on(line: &[Piece], phase: Phase, stage: u32) -> (Plan, Vec<Piece>) {
+    let (head, rest) = lr_pieces::cut(line, MAX_RUN_STEPS);
+    let plan = Plan::go_on([Keep::Save(Slot::Safe)], committed(phase, stage, head));
+    (with_fallbacks(plan, &rest, phase, stage), rest)
+}
+
+/// As [`go_on`], from a slot.
+pub(super) fn from_slot(slot: Slot, line: &[Piece], phase: Phase, stage: u32) -> (FromSlot, Vec<Piece>) {
+    let (head, rest) = lr_pieces::cut(line, MAX_RUN_STEPS);
+    let mut plan = FromSlot::run(slot, [Keep::Save(Slot::Safe)], committed(phase, stage, head));
+    if !rest.is_empty() {
+        plan = plan.or_else(Plan::go_on([], committed(phase, stage, rest.clone())));
+    }
+    (plan.on_stop(after_stop(&rest, phase, stage)), rest)
+}
+
+fn with_fallbacks(plan: Plan, rest: &[Piece], phase: Phase, stage: u32) -> Plan {
+    let plan = plan.on_stop(after_stop(rest, phase, stage));
+    if rest.is_empty() { plan } else { plan.or_else(Plan::go_on([], committed(phase, stage, rest.to_vec()))) }
+}
+
+fn after_stop(rest: &[Piece], phase: Phase, stage: u32) -> FromSlot {
+    if rest.is_empty() {
+        return FromSlot::done(Slot::Safe, DoneReason::Finished);
+    }
+    let halved = rest.iter().map(|piece| piece.scaled(0.5)).collect();
+    FromSlot::run(Slot::Safe, [], committed(phase, stage, halved))
+}
+
+fn committed(phase: Phase, stage: u32, lr: Vec<Piece>) -> Run {
+    Run { phase, batches: Batches::Fresh, lr, stop_if: vec![StopIf::NonFinite], stage, trial: None }
+}
+
+/// What follows a stop in a coda: the directive's own `fallback_on_stop`; without one the job has failed.
+pub(super) fn stopped(directive: &Directive, slot: Slot) -> FromSlot {
+    let own = directive.fallback_on_stop.as_deref().and_then(again);
+    own.unwrap_or_else(|| FromSlot::done(slot, DoneReason::Failed(Failure::Unstable)))
+}
+
+/// A directive that starts with a restore as a plan once more.
+fn again(directive: &Directive) -> Option<FromSlot> {
+    let restore = directive.slot_ops.iter().position(|op| matches!(op, SlotOp::Restore(_)))?;
+    let SlotOp::Restore(slot) = directive.slot_ops[restore] else { return None };
+    let keep = directive.slot_ops[restore + 1..].iter().filter_map(|op| match *op {
+        SlotOp::Save(slot) => Some(Keep::Save(slot)),
+        SlotOp::Drop(slot) => Some(Keep::Drop(slot)),
+        SlotOp::Restore(_) => None,
+    });
+    let plan = match &directive.action {
+        Action::Run(run) => FromSlot::run(slot, keep, run.clone()),
+        Action::Done(reason) => FromSlot::done(slot, *reason),
+    };
+    match directive.fallback_on_stop.as_deref().and_then(again) {
+        Some(next) => Some(plan.on_stop(next)),
+        None => Some(plan),
+    }
+}
+
+/// The line of an operator's cooldown inside a search: a fifth of it warm-up, the rest cooldown.
+pub(super) fn warm_and_cool(steps: u64, lr: f64) -> Vec<Piece> {
+    let warmup = steps / 5;
+    let pieces = [Piece::warmup(warmup, lr), Piece::cooldown(steps - warmup, lr)];
+    pieces.into_iter().filter(|piece| piece.steps > 0).collect()
+}

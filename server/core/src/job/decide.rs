@@ -1,0 +1,248 @@
+//! Closing a directive and giving the next.
+
+use super::{
+    Ack, Current, End, Job, KEPT_CHECKPOINTS, KEPT_STAGE_STARTS, Mode, Progress, coda,
+    record::{Books, Checkpoint, DirectiveRecord, Row},
+};
+use crate::{
+    directive::{Action, Directive, DoneReason, Phase, Slot},
+    plan::{FromSlot, Plan},
+    policy::{CommitNote, Notes, Segment, downsample},
+};
+
+impl Job {
+    /// Enters the last losses of the current directive, closes it and decides what follows.
+    pub(super) fn close(&mut self, last: Progress, end: End, rows: &mut Vec<Row>) -> Ack {
+        self.enter(last);
+        let Some(current) = self.current.take() else { return self.heartbeat() };
+        let (seq, received) = (current.directive.seq, current.progress.received());
+        self.close_books(&current, end, rows);
+        let plan = self.decide(&current, end, rows);
+        self.previous = Some((current.directive, end));
+        self.issue(plan, seq, rows);
+        let directive = self.current.as_ref().map(|c| c.directive.clone());
+        Ack { seq, received_through: received, directive, ..self.heartbeat() }
+    }
+
+    /// Enters the steps of a directive that is over, and its record.
+    pub(super) fn close_books(&mut self, current: &Current, end: End, rows: &mut Vec<Row>) {
+        if let Some(run) = current.directive.run() {
+            self.books.run(run.phase, current.progress.received());
+        }
+        rows.push(Row::Directive(Box::new(self.record(current, end))));
+    }
+
+    fn decide(&mut self, current: &Current, end: End, rows: &mut Vec<Row>) -> Plan {
+        let stopped = matches!(end, End::Stopped(_));
+        if self.pending.is_some() && !stopped {
+            return self.operators_plan(current, rows);
+        }
+        let Some(run) = current.directive.run() else { return Plan::done(DoneReason::Finished) };
+        if let Mode::Coda { rest } = &self.mode {
+            let rest = rest.clone();
+            return match end {
+                End::Stopped(_) => {
+                    self.mode = Mode::Coda { rest: Vec::new() };
+                    coda::stopped(&current.directive, self.newest_slot()).into()
+                }
+                _ => self.coda(&rest, run.phase, run.stage),
+            };
+        }
+        let segment = Segment { run, losses: &current.progress.losses };
+        self.ask_policy(rows, |policy, cx, notes| match end {
+            End::Stopped(stop) => policy.stopped(&segment, stop, cx, notes).into(),
+            _ => policy.ended(&segment, cx, notes),
+        })
+    }
+
+    /// The next stretch of a coda, or the end where nothing is left of it.
+    pub(super) fn coda(&mut self, line: &[crate::lr_pieces::Piece], phase: Phase, stage: u32) -> Plan {
+        if line.is_empty() {
+            return Plan::done(DoneReason::Finished);
+        }
+        let (plan, rest) = coda::go_on(line, phase, stage);
+        self.mode = Mode::Coda { rest };
+        plan
+    }
+
+    /// Lets the policy decide and enters its notes.
+    pub(super) fn ask_policy(
+        &mut self,
+        rows: &mut Vec<Row>,
+        ask: impl FnOnce(&mut dyn crate::policy::Policy, &crate::policy::Context<'_>, &mut Notes) -> Plan,
+    ) -> Plan {
+        let mut policy = self.policy.clone();
+        let mut notes = Notes::default();
+        let plan = ask(policy.get_mut(), &self.context(), &mut notes);
+        self.policy = policy;
+        self.note(notes, rows);
+        plan
+    }
+
+    fn note(&mut self, notes: Notes, rows: &mut Vec<Row>) {
+        for warning in notes.warnings {
+            self.warn(warning);
+        }
+        rows.extend(notes.trials.into_iter().map(Row::Trial));
+        rows.extend(notes.stage_ends.into_iter().map(Row::StageEnd));
+        for commit in notes.commits {
+            self.note_commit(commit, rows);
+        }
+    }
+
+    pub(super) fn note_commit(&mut self, commit: CommitNote, rows: &mut Vec<Row>) {
+        self.commits.retain(|(stage, _)| *stage != commit.stage);
+        self.commits.push((commit.stage, commit.lr));
+        rows.push(Row::Commit(commit));
+    }
+
+    /// Makes a plan the current directive, with its slot operations entered in the books.
+    pub(super) fn issue(&mut self, plan: Plan, follows: u64, rows: &mut Vec<Row>) {
+        let before = self.books.clone();
+        let mut books = before.clone();
+        let directive = number(&mut self.next_seq, plan, &mut books);
+        self.make_current(directive, follows, before, rows);
+    }
+
+    pub(super) fn make_current(
+        &mut self,
+        directive: Directive,
+        follows: u64,
+        before: Books,
+        rows: &mut Vec<Row>,
+    ) {
+        self.books = before.clone();
+        for &op in &directive.slot_ops {
+            self.books.operate(op, directive.seq);
+        }
+        self.ended = match directive.action {
+            Action::Done(reason) => Some(reason),
+            Action::Run(_) => None,
+        };
+        let stage_before = self.previous.as_ref().and_then(|(d, _)| d.run().map(|run| run.stage));
+        let starts_stage = directive.run().is_some_and(|run| Some(run.stage) != stage_before);
+        let current = Current { directive, follows, before, progress: Progress::default() };
+        rows.push(Row::Directive(Box::new(self.record(&current, End::Open))));
+        rows.push(Row::Checkpoint(Box::new(self.checkpoint(&current))));
+        self.keep_checkpoint(current.directive.seq, starts_stage, rows);
+        self.current = Some(current);
+    }
+
+    /// Keeps the last checkpoints and those of stage starts, and drops the others.
+    fn keep_checkpoint(&mut self, seq: u64, starts_stage: bool, rows: &mut Vec<Row>) {
+        if starts_stage {
+            self.stage_starts.push_back(seq);
+            let too_many = self.stage_starts.len() > KEPT_STAGE_STARTS;
+            let dropped = too_many.then(|| self.stage_starts.pop_front()).flatten();
+            rows.extend(dropped.filter(|seq| !self.checkpoints.contains(seq)).map(Row::DropCheckpoint));
+        }
+        self.checkpoints.push_back(seq);
+        let too_many = self.checkpoints.len() > KEPT_CHECKPOINTS;
+        let dropped = too_many.then(|| self.checkpoints.pop_front()).flatten();
+        rows.extend(dropped.filter(|seq| !self.stage_starts.contains(seq)).map(Row::DropCheckpoint));
+    }
+
+    fn checkpoint(&self, current: &Current) -> Checkpoint {
+        Checkpoint {
+            directive: current.directive.clone(),
+            follows: current.follows,
+            before: current.before.clone(),
+            policy: self.policy.clone(),
+            mode: self.mode.clone(),
+            commits: self.commits.len(),
+        }
+    }
+
+    fn record(&self, current: &Current, end: End) -> DirectiveRecord {
+        DirectiveRecord {
+            directive: current.directive.clone(),
+            session: self.session,
+            end,
+            steps: current.progress.received(),
+            losses: downsample(&current.progress.losses, 128),
+            validations: current.progress.validations.clone(),
+        }
+    }
+
+    /// The trainer never saw the current directive: it runs a fallback of the one before.
+    pub(super) fn adopt(&mut self, seq: u64, rows: &mut Vec<Row>) -> Ack {
+        let fallback =
+            self.previous.as_ref().and_then(|(directive, _)| directive.fallback_with(seq)).cloned();
+        let (Some(fallback), Some(void)) = (fallback, self.current.take()) else { return self.heartbeat() };
+        rows.push(Row::Directive(Box::new(self.record(&void, End::Void))));
+        self.books = void.before.clone();
+        let searched =
+            self.previous.as_ref().is_some_and(|(d, _)| d.run().is_some_and(|r| r.phase == Phase::Trial));
+        self.run_fallback(fallback, void.follows, searched, rows)
+    }
+
+    /// The trainer's account of the current directive's end was refused; it runs the `fallback_on_stop`.
+    pub(super) fn dispute(&mut self, seq: u64, rows: &mut Vec<Row>) -> Ack {
+        let Some(current) = self.current.take() else { return self.heartbeat() };
+        let Some(fallback) = current.directive.fallback_with(seq).cloned() else {
+            self.current = Some(current);
+            return self.heartbeat();
+        };
+        self.close_books(&current, End::Disputed, rows);
+        let searched = current.directive.run().is_some_and(|run| run.phase == Phase::Trial);
+        let follows = current.directive.seq;
+        self.previous = Some((current.directive, End::Disputed));
+        self.run_fallback(fallback, follows, searched, rows)
+    }
+
+    fn run_fallback(
+        &mut self,
+        fallback: Directive,
+        follows: u64,
+        searched: bool,
+        rows: &mut Vec<Row>,
+    ) -> Ack {
+        self.mode = Mode::Coda { rest: Vec::new() };
+        if let (true, Some(run)) = (searched, fallback.run()) {
+            let lr = run.lr.iter().flat_map(|piece| [piece.start, piece.end]).fold(0.0, f64::max);
+            let why = "the trainer had no answer in time and went on with its fallback".into();
+            let commit = CommitNote { stage: run.stage, lr, why, forecast: None, curve: Vec::new() };
+            self.note_commit(commit, rows);
+        }
+        self.warn(format!("the trainer had no answer in time: fallback {} is in force", fallback.seq));
+        let before = self.books.clone();
+        self.make_current(fallback, follows, before, rows);
+        self.heartbeat()
+    }
+
+    pub(super) fn newest_slot(&self) -> Slot {
+        let newest = self.books.slots.iter().max_by_key(|(_, entry)| entry.seq);
+        newest.map_or(Slot::Safe, |(slot, _)| *slot)
+    }
+
+    /// The plan that ends the job where the last search started, or where the trainer stands.
+    pub(super) fn done_here(&self, slot: Option<Slot>, reason: DoneReason) -> Plan {
+        match slot {
+            Some(slot) => FromSlot::done(slot, reason).into(),
+            None => Plan::done(reason),
+        }
+    }
+}
+
+/// Numbers a plan and its fallbacks. Committed steps at the start of a fallback are those after the full segment; for
+/// one that follows a stop, those in the slot it restores.
+fn number(next_seq: &mut u64, plan: Plan, books: &mut Books) -> Directive {
+    let seq = *next_seq;
+    *next_seq += 1;
+    for &op in &plan.slot_ops {
+        books.operate(op, seq);
+    }
+    let committed_step_at_start = books.spent.committed;
+    if let Action::Run(run) = &plan.action {
+        books.run(run.phase, run.steps());
+    }
+    let mut below = |child: Plan| Box::new(number(next_seq, child, &mut books.clone()));
+    Directive {
+        seq,
+        slot_ops: plan.slot_ops,
+        action: plan.action,
+        committed_step_at_start,
+        fallback: plan.fallback.map(|child| below(*child)),
+        fallback_on_stop: plan.fallback_on_stop.map(|child| below((*child).into())),
+    }
+}

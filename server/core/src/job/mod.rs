@@ -1,0 +1,243 @@
+//! The state machine of one job. Its methods by direction:
+//!
+//! - in: [`Job::admit`] judges an [`Event`] and may refuse it; [`Job::apply`] then can't fail;
+//! - out: [`Effects`]: the answer, and the rows to store with the job;
+//! - getters: [`Job::view`], [`Job::heartbeat`], [`Job::interrupt`].
+//!
+//! The caller stores the job and the rows before it lets the answer out whenever [`Admitted::must_store`] says so:
+//! a decision is durable before it is visible.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | current | the directive that the trainer carries out or is about to |
+//! | close | enter the end of the current directive and decide what follows |
+//! | void | take back a decision that the trainer never saw |
+//! | coda | the last stretch of a job that no policy steers any more |
+
+mod coda;
+mod decide;
+mod event;
+mod open;
+mod operator;
+mod record;
+mod report;
+mod view;
+
+pub use event::{
+    Ack, Answer, Cancel, Effects, Event, Finish, Holder, Open, Opened, Refusal, Report, Resume,
+    StoppedBecause, Validation,
+};
+pub use record::{Books, Checkpoint, DirectiveRecord, End, Row};
+pub use view::{JobState, View};
+
+use crate::{
+    directive::{Directive, DoneReason, Phase, Run},
+    lr_pieces::Piece,
+    policy::{Context, PolicyState},
+    spec::ResolvedSpec,
+    stop_rules::Judge,
+};
+use operator::Pending;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// Directives whose checkpoints are kept, besides the first of every stage.
+pub const KEPT_CHECKPOINTS: usize = 64;
+/// Stage starts whose checkpoints are kept.
+const KEPT_STAGE_STARTS: usize = 1024;
+/// Warnings that are kept.
+const KEPT_WARNINGS: usize = 32;
+
+/// One job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    spec: ResolvedSpec,
+    uid: u64,
+    session: u64,
+    holder: Holder,
+    replay: bool,
+    next_seq: u64,
+    policy: PolicyState,
+    mode: Mode,
+    books: Books,
+    repeated: u64,
+    current: Option<Current>,
+    /// The directive closed last and how, for a trainer that adopted its fallback.
+    previous: Option<(Directive, End)>,
+    ended: Option<DoneReason>,
+    pending: Option<Pending>,
+    next_interrupt: u64,
+    requests: VecDeque<String>,
+    checkpoints: VecDeque<u64>,
+    stage_starts: VecDeque<u64>,
+    commits: Vec<(u32, f64)>,
+    warnings: VecDeque<String>,
+    train_loss: Option<f64>,
+    validation_loss: Option<f64>,
+}
+
+/// Who decides.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Mode {
+    /// The policy.
+    Policy,
+    /// Nobody any more: the rest of the line is run.
+    Coda {
+        /// What follows the current directive.
+        rest: Vec<Piece>,
+    },
+}
+
+/// The directive under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Current {
+    directive: Directive,
+    /// Number of the directive before; 0: none.
+    follows: u64,
+    /// The books before its slot operations.
+    before: Books,
+    /// What was reported of it. Lives in memory: the trainer keeps a directive's losses until it is closed.
+    #[serde(skip)]
+    progress: Progress,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Progress {
+    losses: Vec<f64>,
+    judge: Option<Judge>,
+    validations: Vec<Validation>,
+}
+
+impl Progress {
+    fn received(&self) -> u64 {
+        self.losses.len() as u64
+    }
+}
+
+/// An event that was judged and accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admitted(Verdict);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Verdict {
+    /// Answer, change nothing.
+    Nothing(Answer),
+    /// Enter a trainer's losses.
+    Progress(Box<Progress>),
+    /// Enter its last losses and decide.
+    Close(Box<Progress>, End),
+    /// Void the current directive; the trainer runs this fallback of the one before.
+    Adopt(u64),
+    /// Leave the current directive undecided; the trainer runs its `fallback_on_stop`.
+    Dispute(u64),
+    Open(Box<Open>, open::Way),
+    Finish(Finish),
+    Cancel(Cancel),
+}
+
+impl Admitted {
+    /// Whether the job must be stored before the answer is let out.
+    pub fn must_store(&self) -> bool {
+        !matches!(self.0, Verdict::Nothing(_) | Verdict::Progress(_))
+    }
+}
+
+impl Job {
+    /// A job that no trainer has opened yet. `uid` tells it from other jobs of its name and decides nothing.
+    pub fn create(spec: ResolvedSpec, uid: u64) -> Self {
+        Self {
+            policy: PolicyState::new(&spec),
+            spec,
+            uid,
+            session: 0,
+            holder: Holder::default(),
+            replay: false,
+            next_seq: 1,
+            mode: Mode::Policy,
+            books: Books::default(),
+            repeated: 0,
+            current: None,
+            previous: None,
+            ended: None,
+            pending: None,
+            next_interrupt: 1,
+            requests: VecDeque::new(),
+            checkpoints: VecDeque::new(),
+            stage_starts: VecDeque::new(),
+            commits: Vec::new(),
+            warnings: VecDeque::new(),
+            train_loss: None,
+            validation_loss: None,
+        }
+    }
+
+    /// Judges an event. Changes nothing.
+    pub fn admit(&self, event: Event) -> Result<Admitted, Refusal> {
+        let verdict = match event {
+            Event::Open(open) => self.admit_open(open)?,
+            Event::Report(report) => self.admit_report(&report)?,
+            Event::Finish(finish) => self.admit_finish(finish)?,
+            Event::Cancel(cancel) => self.admit_cancel(cancel)?,
+        };
+        Ok(Admitted(verdict))
+    }
+
+    /// Carries out what [`Job::admit`] accepted. The job must not have changed in between.
+    pub fn apply(&mut self, admitted: Admitted) -> Effects {
+        let mut rows = Vec::new();
+        let answer = match admitted.0 {
+            Verdict::Nothing(answer) => answer,
+            Verdict::Progress(progress) => Answer::Ack(self.enter(*progress)),
+            Verdict::Close(progress, end) => Answer::Ack(self.close(*progress, end, &mut rows)),
+            Verdict::Adopt(seq) => Answer::Ack(self.adopt(seq, &mut rows)),
+            Verdict::Dispute(seq) => Answer::Ack(self.dispute(seq, &mut rows)),
+            Verdict::Open(open, way) => Answer::Opened(Box::new(self.open(*open, way, &mut rows))),
+            Verdict::Finish(finish) => self.finish(finish),
+            Verdict::Cancel(cancel) => self.cancel(cancel, &mut rows),
+        };
+        Effects { answer, rows }
+    }
+
+    /// What it was asked to do.
+    pub fn spec(&self) -> &ResolvedSpec {
+        &self.spec
+    }
+
+    /// Tells it from other jobs of its name.
+    pub fn uid(&self) -> u64 {
+        self.uid
+    }
+
+    /// Why it has ended, if it has.
+    pub fn ended(&self) -> Option<DoneReason> {
+        self.ended
+    }
+
+    /// Number of the newest session; 0: none yet.
+    pub fn session(&self) -> u64 {
+        self.session
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context { spec: &self.spec, spent: self.books.spent, slots: &self.books.slots, replay: self.replay }
+    }
+
+    fn current_run(&self) -> Option<&Run> {
+        self.current.as_ref().and_then(|current| current.directive.run())
+    }
+
+    fn in_trial(&self) -> bool {
+        self.current_run().is_some_and(|run| run.phase == Phase::Trial)
+    }
+
+    fn received(&self) -> u64 {
+        self.current.as_ref().map_or(0, |current| current.progress.received())
+    }
+
+    fn warn(&mut self, warning: impl Into<String>) {
+        if self.warnings.len() == KEPT_WARNINGS {
+            self.warnings.pop_front();
+        }
+        self.warnings.push_back(warning.into());
+    }
+}

@@ -1,0 +1,261 @@
+//! Sessions: who speaks for the job, and where its checkpoint stands.
+//!
+//! A resume truncates: losses of its directive at and after its offset, and all later directives, are an abandoned
+//! timeline. An older directive rewinds to the checkpoint stored at its start. Slots that the trainer has lost are
+//! saved anew from the checkpoint at hand; a search whose slot was lost is closed with what was measured.
+
+use super::{
+    Checkpoint, Current, End, Job, Mode, Open, Opened, Progress, Refusal, Resume, Verdict,
+    record::{Books, Row},
+};
+use crate::{
+    directive::{DoneReason, Run, Slot, SlotOp},
+    policy::SlotEntry,
+    stop_rules::Judge,
+};
+
+/// How a session is opened.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Way {
+    /// From the trainer's initial state.
+    Fresh,
+    /// At the current directive.
+    Same(Resume),
+    /// At an older directive.
+    Rewind(Resume, Box<Checkpoint>),
+    /// All over again.
+    Restart,
+}
+
+impl Job {
+    /// The directive whose checkpoint must be put into [`Open::checkpoint`] before the event is admitted.
+    pub fn needs_checkpoint(&self, open: &Open) -> Option<u64> {
+        let resume = open.resume.as_ref().filter(|_| !open.restart)?;
+        (Some(resume.seq) != self.current.as_ref().map(|c| c.directive.seq)).then_some(resume.seq)
+    }
+
+    pub(super) fn admit_open(&self, open: Open) -> Result<Verdict, Refusal> {
+        let way = if open.restart { self.admit_restart(&open)? } else { self.admit_way(&open)? };
+        Ok(Verdict::Open(Box::new(open), way))
+    }
+
+    fn admit_restart(&self, open: &Open) -> Result<Way, Refusal> {
+        if open.resume.is_some() {
+            let description = "can't be combined with restart: a restart forgets every checkpoint".into();
+            return Err(Refusal::InvalidField { field: "resume", description });
+        }
+        self.refuse_if_active(open)?;
+        Ok(Way::Restart)
+    }
+
+    fn admit_way(&self, open: &Open) -> Result<Way, Refusal> {
+        if open.new_spec.is_some() {
+            let description = "is only for a restart".into();
+            return Err(Refusal::InvalidField { field: "spec", description });
+        }
+        match (self.ended, &open.resume) {
+            (Some(reason), None) | (Some(reason @ DoneReason::Cancelled), _) => Err(Refusal::Ended(reason)),
+            (None, None) => self.admit_fresh(open),
+            (_, Some(resume)) => self.admit_resume(open, resume),
+        }
+    }
+
+    fn admit_fresh(&self, open: &Open) -> Result<Way, Refusal> {
+        self.refuse_if_active(open)?;
+        let total_steps_done = self.books.spent.total() + self.received();
+        let progressed = total_steps_done > 0 || self.current.as_ref().is_some_and(|c| c.follows > 0);
+        if progressed { Err(Refusal::ResumeRequired { total_steps_done }) } else { Ok(Way::Fresh) }
+    }
+
+    fn refuse_if_active(&self, open: &Open) -> Result<(), Refusal> {
+        let refused = open.active && !open.takeover && self.session > 0 && self.ended.is_none();
+        if refused { Err(Refusal::SessionActive { holder: self.holder.clone() }) } else { Ok(()) }
+    }
+
+    fn admit_resume(&self, open: &Open, resume: &Resume) -> Result<Way, Refusal> {
+        if resume.uid != self.uid {
+            let detail = format!("it was made under uid {:016x}, the job has {:016x}", resume.uid, self.uid);
+            return Err(Refusal::CheckpointMismatch(detail));
+        }
+        let current = self.current.as_ref().filter(|c| c.directive.seq == resume.seq);
+        let directive = match (current, &open.checkpoint) {
+            (Some(current), _) => &current.directive,
+            (None, Some(checkpoint)) if checkpoint.seq() == resume.seq => &checkpoint.directive,
+            (None, _) => return Err(self.no_checkpoint(resume)),
+        };
+        let steps = directive.run().map_or(0, Run::steps);
+        if resume.offset > steps {
+            let description = format!("must be at most the directive's {steps} steps, is {}", resume.offset);
+            return Err(Refusal::InvalidField { field: "resume.offset", description });
+        }
+        Ok(match (current, &open.checkpoint) {
+            (None, Some(checkpoint)) => Way::Rewind(resume.clone(), checkpoint.clone()),
+            _ => Way::Same(resume.clone()),
+        })
+    }
+
+    fn no_checkpoint(&self, resume: &Resume) -> Refusal {
+        let newest = self.current.as_ref().map_or(0, |c| c.directive.seq);
+        let oldest = self.stage_starts.iter().chain(&self.checkpoints).min().copied().unwrap_or(newest);
+        if resume.seq > 0 && resume.seq < newest {
+            return Refusal::CheckpointTooOld { seq: resume.seq, oldest };
+        }
+        Refusal::CheckpointMismatch(format!("it is at directive {}, the job at {newest}", resume.seq))
+    }
+
+    pub(super) fn open(&mut self, open: Open, way: Way, rows: &mut Vec<Row>) -> Opened {
+        if way == Way::Restart {
+            self.forget(open.new_spec, rows);
+        }
+        self.session += 1;
+        self.holder = open.holder;
+        self.replay = open.replay;
+        let slot_ops = match way {
+            Way::Fresh | Way::Restart => {
+                self.begin(rows);
+                Vec::new()
+            }
+            Way::Same(resume) => {
+                self.truncate(resume.offset);
+                self.settle_slots(&resume, rows)
+            }
+            Way::Rewind(resume, checkpoint) => {
+                self.rewind(&resume, *checkpoint);
+                self.settle_slots(&resume, rows)
+            }
+        };
+        self.opened(slot_ops)
+    }
+
+    fn forget(&mut self, new_spec: Option<crate::spec::ResolvedSpec>, rows: &mut Vec<Row>) {
+        let spec = new_spec.unwrap_or_else(|| self.spec.clone());
+        let (session, next_seq, next_interrupt) = (self.session, self.next_seq, self.next_interrupt);
+        *self = Self { session, next_seq, next_interrupt, ..Self::create(spec, self.uid) };
+        rows.push(Row::Clear);
+    }
+
+    /// The first directive, unless an earlier session was given it and did nothing.
+    fn begin(&mut self, rows: &mut Vec<Row>) {
+        if self.current.is_none() {
+            let plan = self.ask_policy(rows, |policy, cx, notes| policy.begin(cx, notes));
+            self.issue(plan, 0, rows);
+        }
+    }
+
+    fn truncate(&mut self, offset: u64) {
+        let received = self.received();
+        self.repeated += received.saturating_sub(offset);
+        let Some(current) = &mut self.current else { return };
+        let progress = &mut current.progress;
+        progress.losses.truncate(usize::try_from(offset).unwrap_or(usize::MAX));
+        progress.validations.retain(|v| v.offset <= offset);
+        progress.judge = current.directive.run().map(|run| Judge::over(&run.stop_if, &progress.losses));
+    }
+
+    fn rewind(&mut self, resume: &Resume, checkpoint: Checkpoint) {
+        let now = self.books.spent.total() + self.received();
+        self.repeated += now.saturating_sub(checkpoint.before.spent.total() + resume.offset);
+        self.policy = checkpoint.policy;
+        self.mode = checkpoint.mode;
+        self.commits.truncate(checkpoint.commits);
+        self.previous = None;
+        self.ended = match checkpoint.directive.action {
+            crate::directive::Action::Done(reason) => Some(reason),
+            crate::directive::Action::Run(_) => None,
+        };
+        self.books = after_ops(&checkpoint.before, &checkpoint.directive.slot_ops, checkpoint.directive.seq);
+        self.current = Some(Current {
+            directive: checkpoint.directive,
+            follows: checkpoint.follows,
+            before: checkpoint.before,
+            progress: Progress::default(),
+        });
+    }
+
+    /// Saves for the slots that the trainer has lost, or the end of a search that can't go on without them.
+    fn settle_slots(&mut self, resume: &Resume, rows: &mut Vec<Row>) -> Vec<SlotOp> {
+        let Some(current) = &self.current else { return Vec::new() };
+        let table = if resume.offset == 0 { &current.before.slots } else { &self.books.slots };
+        let lost: Vec<Slot> = table.keys().filter(|slot| !resume.slots.contains(slot)).copied().collect();
+        if self.search_is_lost(resume, &lost) {
+            self.close_lost_search(&lost, rows);
+        } else {
+            self.refill_slots(resume.offset, &lost);
+        }
+        lost.into_iter().map(SlotOp::Save).collect()
+    }
+
+    fn search_is_lost(&self, resume: &Resume, lost: &[Slot]) -> bool {
+        let Some(current) = &self.current else { return false };
+        let search =
+            self.policy.get().search(&self.spec).filter(|_| self.in_trial() && self.mode == Mode::Policy);
+        search.is_some_and(|search| {
+            let at_its_start =
+                resume.offset == 0 && current.directive.slot_ops.contains(&SlotOp::Save(search.slot));
+            lost.contains(&search.slot) && !at_its_start
+        })
+    }
+
+    fn close_lost_search(&mut self, lost: &[Slot], rows: &mut Vec<Row>) {
+        let Some(current) = self.current.take() else { return };
+        let seq = current.directive.seq;
+        self.close_books(&current, End::Abandoned, rows);
+        for &slot in lost {
+            self.books.slots.insert(slot, SlotEntry { seq, committed: self.books.spent.committed });
+        }
+        let warning =
+            "the trainer came back without the search's slot: the search was closed with what was measured";
+        self.warn(warning);
+        let plan = self.ask_policy(rows, |policy, cx, notes| policy.close_search(cx, notes).into());
+        self.previous = Some((current.directive, End::Abandoned));
+        self.issue(plan, seq, rows);
+    }
+
+    /// Enters the checkpoint at hand as what the lost slots hold from now on.
+    fn refill_slots(&mut self, offset: u64, lost: &[Slot]) {
+        let Some(current) = &mut self.current else { return };
+        let seq = current.directive.seq;
+        if offset == 0 {
+            let committed = current.before.spent.committed;
+            let entries = lost.iter().map(|&slot| (slot, SlotEntry { seq, committed }));
+            current.before.slots.extend(entries);
+            self.books = after_ops(&current.before, &current.directive.slot_ops, seq);
+        } else {
+            let mut at_hand = self.books.clone();
+            if let Some(run) = current.directive.run() {
+                at_hand.run(run.phase, offset);
+            }
+            let entry = SlotEntry { seq, committed: at_hand.spent.committed };
+            self.books.slots.extend(lost.iter().map(|&slot| (slot, entry)));
+        }
+    }
+
+    fn opened(&self, slot_ops: Vec<SlotOp>) -> Opened {
+        let directive = self.current.as_ref().map(|c| c.directive.clone()).unwrap_or_else(|| {
+            crate::directive::Directive {
+                seq: self.next_seq,
+                slot_ops: Vec::new(),
+                action: crate::directive::Action::Done(self.ended.unwrap_or(DoneReason::Finished)),
+                committed_step_at_start: self.books.spent.committed,
+                fallback: None,
+                fallback_on_stop: None,
+            }
+        });
+        Opened {
+            session: self.session,
+            directive,
+            received_through: self.received(),
+            slot_ops,
+            uid: self.uid,
+            switch_every: self.spec.switch_every,
+        }
+    }
+}
+
+fn after_ops(before: &Books, ops: &[SlotOp], seq: u64) -> Books {
+    let mut books = before.clone();
+    for &op in ops {
+        books.operate(op, seq);
+    }
+    books
+}

@@ -1,0 +1,119 @@
+//! What a job leaves in history, and the books it keeps.
+
+use super::Mode;
+use crate::{
+    directive::{Directive, Phase, Slot, SlotOp},
+    policy::{CommitNote, PolicyState, SlotEntry, Spent, StageEndNote, TrialNote},
+    stop_rules::Stop,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Steps by kind and what the slots hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Books {
+    /// Steps by kind.
+    pub spent: Spent,
+    /// The trainer's slots.
+    pub slots: BTreeMap<Slot, SlotEntry>,
+}
+
+impl Books {
+    /// Enters a slot operation of directive `seq`: a restore moves steps from committed to lost.
+    pub(super) fn operate(&mut self, op: SlotOp, seq: u64) {
+        match op {
+            SlotOp::Save(slot) => {
+                self.slots.insert(slot, SlotEntry { seq, committed: self.spent.committed });
+            }
+            SlotOp::Drop(slot) => {
+                self.slots.remove(&slot);
+            }
+            SlotOp::Restore(slot) => {
+                let held = self.slots.get(&slot).map_or(self.spent.committed, |entry| entry.committed);
+                self.spent.lost += self.spent.committed.saturating_sub(held);
+                self.spent.committed = self.spent.committed.min(held);
+            }
+        }
+    }
+
+    /// Enters steps that were run.
+    pub(super) fn run(&mut self, phase: Phase, steps: u64) {
+        match phase {
+            Phase::Trial => self.spent.search += steps,
+            Phase::Warmup | Phase::Stable | Phase::Cooldown => self.spent.committed += steps,
+        }
+    }
+}
+
+/// A row of history, stored in one write with the job.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Row {
+    /// A directive, when it is given and again when it is closed. Key: seq.
+    Directive(Box<DirectiveRecord>),
+    /// What a rewind to a directive needs. Key: seq.
+    Checkpoint(Box<Checkpoint>),
+    /// That checkpoint is too old to be kept. Key: seq.
+    DropCheckpoint(u64),
+    /// A trial. Key: (stage, trial).
+    Trial(TrialNote),
+    /// A commit. Key: stage.
+    Commit(CommitNote),
+    /// What came of a commit. Key: stage.
+    StageEnd(StageEndNote),
+    /// The job starts again: remove all its rows before those that follow.
+    Clear,
+}
+
+/// A directive and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DirectiveRecord {
+    /// What was asked for.
+    pub directive: Directive,
+    /// The session it was given to first.
+    pub session: u64,
+    /// How it ended.
+    pub end: End,
+    /// Steps run.
+    pub steps: u64,
+    /// The losses, down-sampled: means of equal bins, at most 128.
+    pub losses: Vec<f64>,
+    /// Validation losses.
+    pub validations: Vec<super::Validation>,
+}
+
+/// How a directive ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    /// It has not.
+    Open,
+    /// At its last step.
+    Completed,
+    /// A stop rule matched.
+    Stopped(Stop),
+    /// An operator's request took effect.
+    Interrupted,
+    /// The trainer never saw it: it had adopted the predecessor's fallback.
+    Void,
+    /// The trainer came back without the slots that it needs.
+    Abandoned,
+    /// The trainer's account of its end was refused; it went on with its fallback.
+    Disputed,
+}
+
+/// The job at the start of a directive: what a rewind needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    pub(super) directive: Directive,
+    pub(super) follows: u64,
+    pub(super) before: Books,
+    pub(super) policy: PolicyState,
+    pub(super) mode: Mode,
+    pub(super) commits: usize,
+}
+
+impl Checkpoint {
+    /// The directive's number, the row's key.
+    pub fn seq(&self) -> u64 {
+        self.directive.seq
+    }
+}
