@@ -1,0 +1,49 @@
+//! Robust statistics of losses: none of them panics or is misled by a few wild values.
+
+use super::{MIN_SD, unit::Unit};
+
+/// Of the standard normal distribution: 1 / (its median absolute deviation).
+const SD_PER_MAD: f64 = 1.482_6;
+/// Independent noise of sd s gives second differences of sd sqrt(1 + 4 + 1) s.
+const SQRT_6: f64 = 2.449_489_742_783_178;
+
+/// The standard deviation of the noise around a smooth curve, in loss units: s1 = 1.4826 median(abs d) / sqrt 6 over
+/// the second differences d of successive losses, which a curve that is nearly straight over three steps does not
+/// enter; at least 1e-9 of the losses' range. Losses that are not finite are left out with the differences that they
+/// enter; 0 if no three successive losses are finite or all are equal.
+pub fn noise_sd(losses: &[f64]) -> f64 {
+    let Some(unit) = Unit::of(losses).filter(|unit| !unit.is_flat()) else { return 0.0 };
+    let scaled: Vec<f64> = losses.iter().map(|y| unit.scaled(*y)).collect();
+    let differences: Vec<f64> =
+        scaled.windows(3).map(|y| (y[0] - 2.0 * y[1] + y[2]).abs()).filter(|d| d.is_finite()).collect();
+    match median(&differences) {
+        Some(middle) => unit.spread((SD_PER_MAD * middle / SQRT_6).max(MIN_SD)),
+        None => 0.0,
+    }
+}
+
+/// The arithmetic mean, summed first to last; none of no values. NaN and infinities enter it.
+pub fn mean(values: &[f64]) -> Option<f64> {
+    let n = values.len() as f64;
+    let sum = values.iter().sum::<f64>();
+    match values {
+        [] => None,
+        _ if sum.is_infinite() => Some(values.iter().map(|x| x / n).sum()),
+        _ => Some(sum / n),
+    }
+}
+
+/// The median, the mean of the middle two of an even number; NaN are left out; none of no values.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|x| !x.is_nan()).collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let (below, above) = (*sorted.get(sorted.len().wrapping_sub(1) / 2)?, sorted[sorted.len() / 2]);
+    let sum = below + above;
+    Some(if below == above {
+        below
+    } else if sum.is_finite() {
+        sum / 2.0
+    } else {
+        below / 2.0 + above / 2.0
+    })
+}
