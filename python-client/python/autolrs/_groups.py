@@ -1,0 +1,100 @@
+"""The learning rates of an optimizer's parameter groups, and what kind of optimizer it is."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from autolrs._exceptions import AutoLRSWarning, InvalidSpec, Unsupported
+
+# LRs that are worth trying, by family. The names also cover subclasses and the fused and quantised variants of
+# other packages.
+_FAMILIES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(["SGD", "FusedSGD", "SGD8bit"], (1e-4, 10.0)),
+    **dict.fromkeys(
+        ["Adam", "AdamW", "Adamax", "NAdam", "RAdam", "SparseAdam", "FusedAdam", "DeepSpeedCPUAdam"],
+        (1e-6, 0.3),
+    ),
+    **dict.fromkeys(["Adam8bit", "AdamW8bit", "PagedAdam", "PagedAdamW", "PagedAdamW8bit"], (1e-6, 0.3)),
+}
+
+_SHARDED_OPTIMIZERS = {"ZeroRedundancyOptimizer", "DeepSpeedZeroOptimizer", "FullyShardedOptimizer"}
+
+
+def lr_range_of(optimizer: Optimizer) -> tuple[float, float]:
+    """The LRs that are worth trying with this optimizer."""
+    for kind in type(optimizer).__mro__:
+        if kind.__name__ in _FAMILIES:
+            return _FAMILIES[kind.__name__]
+    raise InvalidSpec(
+        f"There is no default lr_range for {type(optimizer).__name__}.",
+        [("lr_range", "the lowest and the highest LR to try, for instance lr_range=(1e-5, 1.0)")],
+    )
+
+
+def refuse_sharded(optimizer: Optimizer) -> None:
+    """Raises if each process holds only its share of the optimizer."""
+    names = {kind.__name__ for kind in type(optimizer).__mro__}
+    if names & _SHARDED_OPTIMIZERS:
+        raise Unsupported(
+            f"{type(optimizer).__name__} keeps a share of the state in every process; this release can't put such "
+            "a state back after a trial. Use a plain optimizer."
+        )
+
+
+class GroupLRs:
+    """Sets one LR in every group, each at its initial ratio to the largest; a group at 0 stays at 0."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        initial = [float(group["lr"]) for group in optimizer.param_groups]
+        self.base = max(initial)
+        if not self.base > 0.0:
+            raise InvalidSpec("Every parameter group has LR 0: give the optimizer the LR you would train with.")
+        self.ratios = [lr / self.base for lr in initial]
+        self._main = initial.index(self.base)
+        self._set: float | None = None
+        self._warned = False
+
+    def load(self, base: float, ratios: Sequence[float]) -> None:
+        """Takes over what a checkpoint says: the optimizer's own LRs are those of that moment."""
+        self.base = base
+        self.ratios = list(ratios)
+        self._main = self.ratios.index(max(self.ratios))
+        self._set = None
+
+    def put(self, lr: float) -> None:
+        """Puts `lr` in force."""
+        groups = self._optimizer.param_groups
+        for new in groups[len(self.ratios) :]:
+            self.ratios.append(float(new["lr"]) / self.base)
+        for group, ratio in zip(groups, self.ratios):
+            value = lr if ratio == 1.0 else lr * ratio
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(value)
+            else:
+                group["lr"] = value
+        self._set = lr
+
+    def untouched(self) -> bool:
+        """Whether the main group's LR is the object that was put there (a tensor LR is not looked into)."""
+        return self._optimizer.param_groups[self._main]["lr"] is self._set
+
+    def reclaim(self) -> None:
+        """After `untouched` said no: ours wins, and the user hears of it once."""
+        found = self._optimizer.param_groups[self._main]["lr"]
+        wanted = self._set
+        if wanted is None or isinstance(found, Tensor):
+            return
+        self.put(wanted)
+        if float(found) != wanted and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"Somebody else set the LR to {float(found):g}; the schedule's is {wanted:g}, and it is in force "
+                "again. Remove the other LR scheduler. (This is said once.)",
+                AutoLRSWarning,
+                stacklevel=4,
+            )

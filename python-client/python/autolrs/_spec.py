@@ -1,0 +1,107 @@
+"""What the trainer asks the service for: the job's name, where the server is, and the job's description."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Union
+
+from autolrs._exceptions import Error
+
+OptionValue = Union[float, int, bool, str]
+
+ENV_SERVER = "AUTOLRS_SERVER"
+ENV_TOKEN = "AUTOLRS_TOKEN"
+
+JOB_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62})\Z")
+
+ON_OUTAGE = ("auto", "fallback", "raise")
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that opening a session needs, except a checkpoint."""
+
+    server: str
+    token: str | None
+    job: str
+    spec: Mapping[str, object]
+    on_outage: str
+    connect_timeout: float
+    decision_timeout: float
+    switch_every: int
+    restart: bool
+    takeover: bool
+
+
+def server_address(server: str | None) -> str:
+    """The server's URL, from the argument or the environment."""
+    address = server or os.environ.get(ENV_SERVER)
+    if not address:
+        raise Error(
+            f'Where is the AutoLRS server? Pass server="host:port" or set {ENV_SERVER}. '
+            "To start one on this machine: autolrs serve"
+        )
+    return address if "://" in address else f"http://{address}"
+
+
+def token_of(token: str | None) -> str | None:
+    """The bearer token, from the argument or the environment; None sends none."""
+    return token or os.environ.get(ENV_TOKEN) or None
+
+
+def job_name(job: str | None) -> str:
+    """The job's name: the given one, checked, or `<script>-<time>`."""
+    if job is None:
+        return default_job_name(sys.argv[0] if sys.argv else "", time.time())
+    if not JOB_NAME.match(job):
+        raise ValueError(
+            f"job={job!r} is not a job name: use 1 to 63 of a-z 0-9 . _ - and begin with a letter or digit."
+        )
+    return job
+
+
+def default_job_name(script: str, now: float) -> str:
+    """`<script>-<time>` with what is not allowed in a name left out, `now` in seconds since 1970 (UTC)."""
+    stem = re.sub(r"[^a-z0-9._-]+", "-", Path(script).stem.lower()).strip("._-")[:40]
+    clock = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    return f"{stem or 'job'}-{clock}-{int(now * 1000) % 1000:03d}"
+
+
+def describe(
+    *,
+    total_steps: int,
+    policy: str,
+    options: Mapping[str, OptionValue] | None,
+    lr_range: tuple[float, float] | None,
+    fallback_lr: float,
+    seed: int,
+    loss_lower_bound: float | None,
+    max_overhead: float | None,
+    guard: bool | None,
+    labels: Mapping[str, str] | None,
+) -> dict[str, object]:
+    """The job's description with only the fields that were set: the server fills in and checks the rest."""
+    spec: dict[str, Any] = {
+        "total_steps": int(total_steps),
+        "policy": policy,
+        "fallback_lr": float(fallback_lr),
+        "seed": int(seed),
+        "loss_lower_bound": None if loss_lower_bound is None else float(loss_lower_bound),
+    }
+    if lr_range is not None:
+        spec["lr_min"], spec["lr_max"] = float(lr_range[0]), float(lr_range[1])
+    if max_overhead is not None:
+        spec["max_overhead"] = float(max_overhead)
+    if guard is not None:
+        spec["guard"] = bool(guard)
+    if labels:
+        spec["labels"] = dict(labels)
+    if options:
+        spec["options"] = dict(options)
+    return spec

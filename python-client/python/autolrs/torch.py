@@ -1,0 +1,345 @@
+"""A learning-rate schedule from the AutoLRS service, for PyTorch training loops.
+
+>>> import autolrs.torch as autolrs
+>>> with autolrs.Schedule(optimizer, model, total_steps=20_000, job="resnet50") as schedule:
+...     for batch in schedule.steps(loader):
+...         loss = train_step(batch)  # forward, backward, optimizer.step()
+...         schedule.step(loss)
+
+The search tries LRs that diverge. A loop that checks its numbers (an `assert`, anomaly detection) wraps its step in
+`with schedule.guarded():`; assertions on the device can't be caught: lower the top of `lr_range`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from autolrs._exceptions import (
+    AutoLRSWarning,
+    CheckpointMismatch,
+    CheckpointTooOld,
+    Error,
+    Fenced,
+    InvalidSpec,
+    JobExists,
+    JobFinished,
+    JobInProgress,
+    JobNotFound,
+    OpenRefused,
+    PermissionDenied,
+    ResourceExhausted,
+    ServerUnavailable,
+    SessionActive,
+    Unauthenticated,
+    Unsupported,
+)
+from autolrs._groups import GroupLRs, lr_range_of, refuse_sharded
+from autolrs._history import History, Step
+from autolrs._losses import DeviceLosses, host_value
+from autolrs._session import BaseSchedule
+from autolrs._slots import TorchSlots
+from autolrs._spec import ON_OUTAGE, OptionValue, Request, describe, job_name, server_address, token_of
+
+__all__ = [
+    "AutoLRSWarning",
+    "CheckpointMismatch",
+    "CheckpointTooOld",
+    "Error",
+    "Fenced",
+    "History",
+    "InvalidSpec",
+    "JobExists",
+    "JobFinished",
+    "JobInProgress",
+    "JobNotFound",
+    "OpenRefused",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "Schedule",
+    "ServerUnavailable",
+    "SessionActive",
+    "Step",
+    "Unauthenticated",
+    "Unsupported",
+]
+
+# Policies that try LRs and so need a range of them.
+_SEARCHING_POLICIES = ("scan", "paper")
+
+# Steps between switch points when losses are on a device: how long a loss may take to arrive.
+_DEVICE_SWITCH_EVERY = 8
+
+
+class Schedule(BaseSchedule):
+    """Follows the learning rates that the service decides for one training run.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Its groups keep their ratio to the largest initial LR; a group at 0 stays at 0.
+    model : nn.Module or several
+        What is trained; put back after every trial, like the optimizer's state.
+    total_steps : int
+        Budget in optimizer steps; the search's are included (3 to 8 % of it with the default policy).
+    job : str, optional
+        Name of the run, `[a-z0-9]([a-z0-9._-]{0,62})`; default `<script>-<time>`. Name a run to resume it.
+    server, token : str, optional
+        Address and bearer token of the service; default AUTOLRS_SERVER and AUTOLRS_TOKEN.
+    policy : str
+        "scan" (searches once, holds, cools down), "paper" (AutoLRS as published), "constant", "cosine", "wsd".
+    options : mapping, optional
+        Options of the policy, for instance `{"warmup_steps": 500}`.
+    lr_range : (float, float), optional
+        Lowest and highest LR that are *tried*; default by the optimizer's family.
+    fallback_lr : float, optional
+        Used where nothing is measured, and by the plain policies; default the optimizer's own LR.
+    seed : int
+        Seed of the search's own choices.
+    loss_lower_bound : float or None
+        A value that the loss can't go below; None if there is none.
+    max_overhead : float, optional
+        Largest share of the budget for the search; default the policy's.
+    guard : bool, optional
+        Whether a committed stretch that breaks is rolled back; default yes.
+    labels : mapping of str to str, optional
+        Shown with the job.
+    also : sequence
+        Further state that a trial changes: EMA weights, a gradient scaler, a second optimizer, a
+        `torch.Generator`; anything with `state_dict` and `load_state_dict`.
+    rng : bool
+        Put the random number generators back as well.
+    slots : "device" or "host"
+        Where copies of model and optimizer (two at most) are kept.
+    device_losses : bool, optional
+        Whether losses are on a device; default: whether the parameters are.
+    on_outage : "auto", "fallback" or "raise"
+        Without a server at the start: "fallback" trains with `fallback_lr`, the others raise. When it stops
+        answering later: "raise" raises after `decision_timeout`, the others go on with the planned fallback.
+    connect_timeout, decision_timeout : float
+        Seconds to wait for the server at the start, and for a decision.
+    restart : bool
+        Begin again although the job has progressed or finished.
+    takeover : bool
+        Train although another process that seems alive does.
+    resume : mapping, optional
+        The `state_dict()` of an earlier schedule, as with `load_state_dict`.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        model: nn.Module | Sequence[nn.Module],
+        total_steps: int,
+        *,
+        job: str | None = None,
+        server: str | None = None,
+        token: str | None = None,
+        policy: str = "scan",
+        options: Mapping[str, OptionValue] | None = None,
+        lr_range: tuple[float, float] | None = None,
+        fallback_lr: float | None = None,
+        seed: int = 0,
+        loss_lower_bound: float | None = 0.0,
+        max_overhead: float | None = None,
+        guard: bool | None = None,
+        labels: Mapping[str, str] | None = None,
+        also: Sequence[object] = (),
+        rng: bool = False,
+        slots: str = "device",
+        device_losses: bool | None = None,
+        on_outage: str = "auto",
+        connect_timeout: float = 10.0,
+        decision_timeout: float = 120.0,
+        restart: bool = False,
+        takeover: bool = False,
+        resume: Mapping[str, Any] | None = None,
+    ) -> None:
+        _check_choice("slots", slots, ("device", "host"))
+        _check_choice("on_outage", on_outage, ON_OUTAGE)
+        module = model if isinstance(model, nn.Module) else nn.ModuleList(model)
+        _refuse_unsupported(module, optimizer)
+        self._optimizer = optimizer
+        self._groups = GroupLRs(optimizer)
+        if resume is not None:
+            self._groups.load(**resume["groups"])
+        if lr_range is None and policy in _SEARCHING_POLICIES:
+            lr_range = lr_range_of(optimizer)
+        if device_losses is None:
+            device_losses = any(parameter.device.type != "cpu" for parameter in module.parameters())
+        self._device = DeviceLosses() if device_losses else None
+        request = Request(
+            server=server_address(server),
+            token=token_of(token),
+            job=resume["job"] if resume is not None and job is None else job_name(job),
+            spec=describe(
+                total_steps=total_steps,
+                policy=policy,
+                options=options,
+                lr_range=lr_range,
+                fallback_lr=self._groups.base if fallback_lr is None else fallback_lr,
+                seed=seed,
+                loss_lower_bound=loss_lower_bound,
+                max_overhead=max_overhead,
+                guard=guard,
+                labels=labels,
+            ),
+            on_outage=on_outage,
+            connect_timeout=connect_timeout,
+            decision_timeout=decision_timeout,
+            switch_every=_DEVICE_SWITCH_EVERY if device_losses else 1,
+            restart=restart,
+            takeover=takeover,
+        )
+        super().__init__(request, TorchSlots(module, optimizer, also, rng, slots == "host"))
+        if resume is None:
+            self._open()
+        else:
+            self.load_state_dict(resume)
+
+    def step(self, loss: float | Tensor) -> None:
+        """Reports the loss of one optimizer step and sets the LR of the next.
+
+        Call it once after every `optimizer.step()`. Waits for the server only where a directive ends. A loss on a
+        device is not read at once; don't overwrite its tensor in place within the next 16 steps.
+        """
+        if not self._live:
+            self._not_live()
+            return
+        if self._device is None:
+            value = loss if type(loss) is float else host_value(loss)
+            code = self._record(value)
+            self._history.add_loss(value)
+        else:
+            self._device.add(loss)
+            code = self._tick()
+        self._history.add_lr(self._lr)
+        if not self._groups.untouched():
+            self._groups.reclaim()
+        if code:
+            self._after_step(code)
+
+    def guarded(self) -> _Guard:
+        """Turns numerical errors of a trial into a diverged loss.
+
+        >>> for batch in schedule.steps(loader):
+        ...     with schedule.guarded():
+        ...         schedule.step(train_step(batch))
+
+        In a trial, FloatingPointError, OverflowError, AssertionError, and RuntimeError or ValueError whose message
+        speaks of NaN or infinity, end the step with a NaN loss. Elsewhere they are raised.
+        """
+        return _Guard(self)
+
+    def get_last_lr(self) -> list[float]:
+        """The LR of each parameter group, as PyTorch's schedulers give it."""
+        return [float(group["lr"]) for group in self._optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        state["core"] = _to_tensor(state["core"])
+        for column in ("lr", "loss"):
+            state["history"][column] = _to_tensor(state["history"][column])
+        state["groups"] = {"base": self._groups.base, "ratios": list(self._groups.ratios)}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        plain = dict(state)
+        if "groups" in plain:
+            self._groups.load(**plain.pop("groups"))
+            plain["core"] = _to_bytes(plain["core"])
+            plain["history"] = {
+                name: _to_bytes(column) if isinstance(column, Tensor) else column
+                for name, column in plain["history"].items()
+            }
+        if self._device is not None:
+            self._device.drain()
+        super().load_state_dict(plain)
+
+    state_dict.__doc__ = BaseSchedule.state_dict.__doc__
+    load_state_dict.__doc__ = BaseSchedule.load_state_dict.__doc__
+
+    def _apply_lr(self, lr: float) -> None:
+        self._groups.put(lr)
+
+    def _ripe_losses(self) -> list[float]:
+        return self._arrived(self._device.ripe() if self._device is not None else [])
+
+    def _pending_losses(self) -> list[float]:
+        return self._arrived(self._device.drain() if self._device is not None else [])
+
+    def _arrived(self, losses: list[float]) -> list[float]:
+        for loss in losses:
+            self._history.add_loss(loss)
+        return losses
+
+    def _diverged(self) -> None:
+        """A trial's step broke off: its gradients are of no use, its loss counts as NaN."""
+        self._optimizer.zero_grad(set_to_none=True)
+        self.step(float("nan"))
+
+
+class _Guard:
+    """See `Schedule.guarded`."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+
+    def __enter__(self) -> None:
+        self._steps = len(self._schedule.history)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if error is None or not self._schedule.searching or not _is_numerical(error):
+            return False
+        if len(self._schedule.history) != self._steps:
+            return False  # the step was complete: the error is another one's
+        self._schedule._diverged()
+        return True
+
+
+_NUMERICAL = (FloatingPointError, OverflowError, AssertionError)
+_SPEAKS_OF_NAN = re.compile(r"\b(nan|inf|infinite|infinity|non-?finite|not finite|overflow)", re.IGNORECASE)
+
+
+def _is_numerical(error: BaseException) -> bool:
+    if isinstance(error, _NUMERICAL):
+        return True
+    return isinstance(error, (RuntimeError, ValueError)) and _SPEAKS_OF_NAN.search(str(error)) is not None
+
+
+def _refuse_unsupported(module: nn.Module, optimizer: Optimizer) -> None:
+    refuse_sharded(optimizer)
+    sharded = {"FullyShardedDataParallel", "FSDPModule", "DeepSpeedEngine"}
+    kinds = {kind.__name__ for part in module.modules() for kind in type(part).__mro__}
+    kinds |= {"FSDPModule" for parameter in module.parameters() if type(parameter).__name__ == "DTensor"}
+    if kinds & sharded:
+        raise Unsupported(
+            "Sharded models (FSDP, ZeRO) can't be put back after a trial by this release. Use a replicated model."
+        )
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+        raise Unsupported(
+            "Training with several processes is not supported by this release: every rank would open the job."
+        )
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+def _to_tensor(data: bytes) -> Tensor:
+    """Bytes as a tensor: `torch.load(weights_only=True)` takes tensors, not bytes."""
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+
+
+def _to_bytes(data: Tensor | bytes) -> bytes:
+    return bytes(data.cpu().numpy().tobytes()) if isinstance(data, Tensor) else data
