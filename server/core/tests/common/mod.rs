@@ -1,0 +1,169 @@
+//! A trainer at the level of the core: it carries out directives on a loss function and reports.
+
+#![allow(dead_code)] // each test file uses its own part
+
+use autolrs_core::{
+    directive::{Action, Directive, DoneReason, Slot, SlotOp},
+    job::{
+        Ack, Answer, Checkpoint, Effects, Event, Holder, Job, Open, Opened, Refusal, Report, Resume, Row,
+        StoppedBecause,
+    },
+    lr_pieces::lr_at,
+    spec::{JobSpec, PolicySpec, ResolvedSpec, resolve},
+    stop_rules::{Judge, switch_point},
+};
+use std::collections::BTreeMap;
+
+pub const UID: u64 = 7;
+
+/// A resolved spec with a range of five decades.
+pub fn spec(total_steps: u64, policy: PolicySpec) -> ResolvedSpec {
+    resolve(&JobSpec {
+        total_steps: Some(total_steps),
+        lr_min: Some(1e-4),
+        lr_max: Some(10.0),
+        fallback_lr: Some(0.05),
+        policy: Some(policy),
+        ..JobSpec::default()
+    })
+    .unwrap()
+}
+
+/// A job with its checkpoints, as the store would hold them.
+#[derive(Clone)]
+pub struct Desk {
+    pub job: Job,
+    pub checkpoints: BTreeMap<u64, Checkpoint>,
+    pub rows: Vec<Row>,
+}
+
+impl Desk {
+    pub fn new(spec: ResolvedSpec) -> Self {
+        Self { job: Job::create(spec, UID), checkpoints: BTreeMap::new(), rows: Vec::new() }
+    }
+
+    pub fn send(&mut self, mut event: Event) -> Result<Answer, Refusal> {
+        if let Event::Open(open) = &mut event {
+            let seq = self.job.needs_checkpoint(open);
+            open.checkpoint = seq.and_then(|seq| self.checkpoints.get(&seq)).cloned().map(Box::new);
+        }
+        let before = self.job.clone();
+        let admitted = self.job.admit(event)?;
+        assert_eq!(before, self.job, "admit changes nothing");
+        let Effects { answer, rows } = self.job.apply(admitted);
+        for row in &rows {
+            match row {
+                Row::Checkpoint(checkpoint) => {
+                    self.checkpoints.insert(checkpoint.seq(), (**checkpoint).clone());
+                }
+                Row::DropCheckpoint(seq) => {
+                    self.checkpoints.remove(seq).expect("a checkpoint that is dropped was kept");
+                }
+                Row::Clear => self.checkpoints.clear(),
+                _ => {}
+            }
+        }
+        self.rows.extend(rows);
+        let spent = self.job.view().spent;
+        assert!(spent.total() <= self.job.spec().total_steps, "over budget: {spent:?}");
+        Ok(answer)
+    }
+
+    pub fn open(&mut self, open: Open) -> Result<Opened, Refusal> {
+        match self.send(Event::Open(open))? {
+            Answer::Opened(opened) => Ok(*opened),
+            other => panic!("expected a session, got {other:?}"),
+        }
+    }
+
+    pub fn report(&mut self, report: Report) -> Result<Ack, Refusal> {
+        match self.send(Event::Report(report))? {
+            Answer::Ack(ack) => Ok(ack),
+            other => panic!("expected an ack, got {other:?}"),
+        }
+    }
+
+    /// The server dies and comes back: what is not stored is gone.
+    pub fn restart(&mut self) {
+        let stored = postcard::to_stdvec(&self.job).unwrap();
+        self.job = postcard::from_bytes(&stored).unwrap();
+    }
+}
+
+pub fn open() -> Open {
+    Open { replay: true, holder: Holder { host: "node".into(), pid: 1 }, ..Open::default() }
+}
+
+pub fn resume(seq: u64, offset: u64, slots: &[Slot]) -> Open {
+    Open { resume: Some(Resume { uid: UID, seq, offset, slots: slots.to_vec() }), ..open() }
+}
+
+/// A model of one number: each step adds the LR to it, so a wrong restore shows.
+#[derive(Clone, Default)]
+pub struct Trainer {
+    pub state: f64,
+    pub slots: BTreeMap<Slot, f64>,
+    pub executed: Vec<(u64, f64)>,
+}
+
+impl Trainer {
+    pub fn operate(&mut self, ops: &[SlotOp]) {
+        for op in ops {
+            match op {
+                SlotOp::Save(slot) => drop(self.slots.insert(*slot, self.state)),
+                SlotOp::Restore(slot) => {
+                    self.state = *self.slots.get(slot).expect("a restored slot was saved")
+                }
+                SlotOp::Drop(slot) => drop(self.slots.remove(slot).expect("a dropped slot was saved")),
+            }
+        }
+    }
+
+    /// Runs a directive to its end (or to where its stop rules end it) and makes the finishing report.
+    pub fn run(
+        &mut self,
+        directive: &Directive,
+        session: u64,
+        switch_every: u64,
+        loss: &mut dyn FnMut(f64, f64) -> f64,
+    ) -> Result<Report, DoneReason> {
+        self.operate(&directive.slot_ops);
+        let run = match &directive.action {
+            Action::Run(run) => run,
+            Action::Done(reason) => return Err(*reason),
+        };
+        let mut judge = Judge::new(&run.stop_if);
+        let (mut losses, mut end) = (Vec::new(), run.steps());
+        while (losses.len() as u64) < end {
+            let lr = lr_at(&run.lr, losses.len() as u64).unwrap();
+            let y = loss(self.state, lr);
+            self.state += lr;
+            self.executed.push((directive.seq, lr));
+            losses.push(y);
+            if let Some(stop) = judge.push(y) {
+                end = switch_point(stop.offset, switch_every, run.steps());
+            }
+        }
+        Ok(Report {
+            session,
+            seq: directive.seq,
+            train_losses: losses,
+            finished: true,
+            stopped_because: judge.stop().map(StoppedBecause::Rule),
+            ..Report::default()
+        })
+    }
+}
+
+/// Runs a whole job undisturbed.
+pub fn run_job(desk: &mut Desk, trainer: &mut Trainer, loss: &mut dyn FnMut(f64, f64) -> f64) -> DoneReason {
+    let opened = desk.open(open()).unwrap();
+    let mut directive = opened.directive;
+    for _ in 0..100_000 {
+        match trainer.run(&directive, opened.session, opened.switch_every, loss) {
+            Ok(report) => directive = desk.report(report).unwrap().directive.expect("an end is answered"),
+            Err(reason) => return reason,
+        }
+    }
+    panic!("the job does not end");
+}

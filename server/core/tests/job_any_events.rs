@@ -1,0 +1,166 @@
+//! Any list of events, sensible or not: the job never panics, keeps its budget, and the same list gives the same job.
+
+mod common;
+
+use autolrs_core::{
+    directive::Slot,
+    job::{Cancel, Event, Finish, Open, Report, Resume, StoppedBecause, Validation},
+    spec::{ConstantOptions, CosineOptions, PaperOptions, PolicySpec, ScanOptions},
+    stop_rules::Stop,
+};
+use common::{Desk, Trainer, UID, open, spec};
+use proptest::prelude::*;
+
+/// An event, with numbers relative to where the job stands.
+#[derive(Debug, Clone)]
+enum Step {
+    /// The trainer carries the current directive out to its end, with losses around this one.
+    Train(f64),
+    /// A raw report: seq and session relative to the current ones.
+    Raw {
+        seq: i64,
+        session: i64,
+        offset: u64,
+        losses: Vec<f64>,
+        finished: bool,
+        because: Option<(bool, u64)>,
+    },
+    Open {
+        takeover: bool,
+        restart: bool,
+        active: bool,
+    },
+    Resume {
+        seq: i64,
+        offset: u64,
+        slots: bool,
+        uid: bool,
+    },
+    Finish(Option<u64>),
+    Cancel(bool),
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let loss = prop_oneof![
+        8 => 0.1..5.0f64,
+        1 => Just(f64::NAN),
+        1 => Just(f64::INFINITY),
+        1 => Just(1e300),
+        1 => Just(-1e300),
+        1 => Just(5e-324),
+    ];
+    let raw = (
+        -6i64..6,
+        -1i64..2,
+        0u64..60,
+        prop::collection::vec(loss.clone(), 0..40),
+        any::<bool>(),
+        prop::option::of((any::<bool>(), 0u64..40)),
+    );
+    prop_oneof![
+        8 => loss.prop_map(Step::Train),
+        3 => raw.prop_map(|(seq, session, offset, losses, finished, because)| Step::Raw {
+            seq, session, offset, losses, finished, because
+        }),
+        1 => (any::<bool>(), any::<bool>(), any::<bool>())
+            .prop_map(|(takeover, restart, active)| Step::Open { takeover, restart, active }),
+        2 => (-20i64..3, 0u64..30, any::<bool>(), prop::bool::weighted(0.9))
+            .prop_map(|(seq, offset, slots, uid)| Step::Resume { seq, offset, slots, uid }),
+        1 => prop::option::of(0u64..2000).prop_map(Step::Finish),
+        1 => any::<bool>().prop_map(Step::Cancel),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn carry_out(desk: &mut Desk, step: &Step, number: usize) {
+    let beat = desk.job.heartbeat();
+    let near = |base: u64, delta: i64| base.saturating_add_signed(delta);
+    let request_id = format!("r{number}");
+    let event = match step {
+        Step::Train(loss) => return train(desk, *loss),
+        Step::Restart => return desk.restart(),
+        Step::Raw { seq, session, offset, losses, finished, because } => Event::Report(Report {
+            session: near(beat.session, *session),
+            seq: near(beat.seq, *seq),
+            first_offset: *offset,
+            train_losses: losses.clone(),
+            validations: vec![Validation { offset: *offset, loss: losses.first().copied().unwrap_or(1.0) }],
+            finished: *finished,
+            stopped_because: because.map(|(rule, n)| {
+                let stop = StoppedBecause::Rule(Stop { rule: 0, offset: n });
+                if rule { stop } else { StoppedBecause::Interrupt(n) }
+            }),
+        }),
+        Step::Open { takeover, restart, active } => {
+            Event::Open(Open { takeover: *takeover, restart: *restart, active: *active, ..open() })
+        }
+        Step::Resume { seq, offset, slots, uid } => {
+            let slots =
+                if *slots { vec![Slot::Start, Slot::Safe, Slot::SafePrev, Slot::Stage] } else { Vec::new() };
+            let uid = if *uid { UID } else { 1 };
+            let resume = Some(Resume { uid, seq: near(beat.seq, *seq), offset: *offset, slots });
+            Event::Open(Open { resume, ..open() })
+        }
+        Step::Finish(cooldown_steps) => Event::Finish(Finish { request_id, cooldown_steps: *cooldown_steps }),
+        Step::Cancel(live) => Event::Cancel(Cancel { request_id, live: *live }),
+    };
+    let before = desk.job.clone();
+    if desk.send(event).is_err() {
+        assert_eq!(before, desk.job, "a refused event changes nothing");
+    }
+}
+
+/// Carries the current directive out with losses that fall slowly from `level`.
+fn train(desk: &mut Desk, level: f64) {
+    let beat = desk.job.heartbeat();
+    let probe = Report { session: beat.session, seq: beat.durable_seq, ..Report::default() };
+    let Ok(Some(directive)) = desk.report(probe).map(|ack| ack.directive) else {
+        drop(desk.open(open()));
+        return;
+    };
+    let mut trainer = Trainer::default();
+    for slot in [Slot::Start, Slot::Safe, Slot::SafePrev, Slot::Stage, Slot::Best] {
+        trainer.slots.insert(slot, 0.0);
+    }
+    let mut n = 0.0;
+    let mut loss = |_: f64, _: f64| {
+        n += 1.0;
+        level * (1.0 - 0.001 * n)
+    };
+    let every = desk.job.spec().switch_every;
+    if let Ok(report) = trainer.run(&directive, beat.session, every, &mut loss) {
+        drop(desk.report(report));
+    }
+}
+
+fn policy() -> impl Strategy<Value = PolicySpec> {
+    let paper =
+        PaperOptions { tau: Some(50), tau_max: Some(200), candidates: Some(4), ..PaperOptions::default() };
+    prop_oneof![
+        Just(PolicySpec::Scan(ScanOptions::default())),
+        Just(PolicySpec::Paper(paper)),
+        Just(PolicySpec::Constant(ConstantOptions::default())),
+        Just(PolicySpec::Cosine(CosineOptions { warmup_steps: Some(30), ..CosineOptions::default() })),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn never_panics_and_replays_to_the_same_job(
+        policy in policy(),
+        total in prop_oneof![Just(900u64), Just(3000), 1u64..400],
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut desks = [Desk::new(spec(total, policy.clone())), Desk::new(spec(total, policy))];
+        for (number, step) in steps.iter().enumerate() {
+            for desk in &mut desks {
+                carry_out(desk, step, number);
+            }
+            let stored = desks.each_ref().map(|desk| postcard::to_stdvec(&desk.job).unwrap());
+            prop_assert_eq!(&stored[0], &stored[1]);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The real server as a process of its own, which can be killed.
+
+use autolrs_proto::v1::{job_service_client::JobServiceClient, trainer_service_client::TrainerServiceClient};
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+
+/// Attempts to reach a server before a test gives up, 20 ms apart.
+const ATTEMPTS: usize = 1500;
+
+/// A server process on a store of its own.
+pub struct Server {
+    /// Where it listens for gRPC.
+    pub address: SocketAddr,
+    /// Where it serves metrics and probes.
+    pub http: SocketAddr,
+    data: TempDir,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Starts a server on an empty store and waits until it answers.
+    pub async fn start() -> Self {
+        let data = tempfile::tempdir().expect("a temporary folder");
+        let (address, http) = (free_address(), free_address());
+        let mut server = Self { address, http, data, child: None };
+        server.up().await;
+        server
+    }
+
+    /// Starts the process again on the same store and port.
+    pub async fn up(&mut self) {
+        assert!(self.child.is_none(), "the server is running");
+        self.child = Some(self.command().spawn().expect("the server starts"));
+        self.reach().await;
+    }
+
+    /// The command that starts it.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .arg("serve")
+            .args(["--listen", &self.address.to_string()])
+            .args(["--http-listen", &self.http.to_string()])
+            .arg("--data-dir")
+            .arg(self.data.path())
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
+    /// Where its store is.
+    pub fn data_dir(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the server is running").id()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("the server is running");
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+    }
+
+    /// SIGTERM, and how it ended.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the server is running");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
+        child.wait().expect("reaped")
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A connection of its own.
+    pub fn channel(&self) -> Channel {
+        Endpoint::from_shared(self.url()).expect("a URL").timeout(Duration::from_secs(30)).connect_lazy()
+    }
+
+    /// For people's tools.
+    pub fn jobs(&self) -> JobServiceClient<Channel> {
+        JobServiceClient::new(self.channel())
+    }
+
+    /// For trainers.
+    pub fn trainer(&self) -> TrainerServiceClient<Channel> {
+        TrainerServiceClient::new(self.channel())
+    }
+
+    async fn reach(&mut self) {
+        for _ in 0..ATTEMPTS {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().expect("a status"));
+            assert!(ended.is_none(), "the server ended: {ended:?}");
+            let request = autolrs_proto::v1::ListJobsRequest::default();
+            if self.jobs().list_jobs(request).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the server does not answer on {}", self.address);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+/// The `autolrs` binary: `AUTOLRS_BIN`, or the one that was built beside the tests.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("AUTOLRS_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("the test's own path");
+    let path =
+        test.parent().and_then(Path::parent).map(|profile| profile.join("autolrs")).unwrap_or_default();
+    assert!(path.exists(), "build the server first: cargo build -p autolrs-server (no {})", path.display());
+    path
+}
+
+/// An address on loopback that was free a moment ago.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+}

@@ -1,0 +1,77 @@
+//! A trainer that speaks the protocol from the generated messages alone: no client library in between.
+
+use crate::server::Server;
+use autolrs_proto::v1::{
+    AdvanceRequest, CreateJobRequest, Directive, JobSpec, LrPiece, OpenSessionRequest, OpenSessionResponse,
+    Report, directive::Action, job_spec::Policy, lr_piece::Shape,
+};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// A spec of `total_steps` that searches five decades.
+pub fn spec(total_steps: u64, policy: Policy) -> JobSpec {
+    JobSpec {
+        total_steps: Some(total_steps),
+        lr_min: Some(1e-4),
+        lr_max: Some(10.0),
+        fallback_lr: Some(0.05),
+        policy: Some(policy),
+        ..JobSpec::default()
+    }
+}
+
+/// Makes a job and opens its first session.
+pub async fn open(server: &Server, name: &str, spec: JobSpec) -> Result<OpenSessionResponse, Status> {
+    let create = CreateJobRequest { name: name.into(), spec: Some(spec), ..CreateJobRequest::default() };
+    server.jobs().create_job(create).await?;
+    let open = OpenSessionRequest { job: name.into(), ..OpenSessionRequest::default() };
+    Ok(server.trainer().open_session(open).await?.into_inner())
+}
+
+/// Sends a report and returns the answer.
+pub async fn advance(server: &Server, report: Report) -> Result<autolrs_proto::v1::Ack, Status> {
+    let request = AdvanceRequest { report: Some(report) };
+    Ok(server.trainer().advance(request).await?.into_inner().ack.unwrap_or_default())
+}
+
+/// The LR of every step of a directive's segment; empty at the end of a job.
+pub fn lrs(directive: &Directive) -> Vec<f64> {
+    let Some(Action::Run(run)) = &directive.action else { return Vec::new() };
+    run.lr.iter().flat_map(|piece| (0..piece.steps).map(|i| lr(piece, i))).collect()
+}
+
+/// Written from the comment of the message, not from the library.
+fn lr(piece: &LrPiece, i: u64) -> f64 {
+    let j = (piece.index + i) as f64;
+    let u = if piece.of <= 1 { 0.0 } else { j / (piece.of - 1) as f64 };
+    match piece.shape() {
+        Shape::Constant => piece.start,
+        Shape::Linear => piece.start + (piece.end - piece.start) * u,
+        Shape::Cosine => {
+            piece.start + (piece.end - piece.start) * (1.0 - (std::f64::consts::PI * u).cos()) / 2.0
+        }
+        Shape::Power => piece.start * ((piece.origin + j) / piece.origin).powf(piece.exponent),
+        Shape::Unspecified => f64::NAN,
+    }
+}
+
+/// The reason in an error's `google.rpc.ErrorInfo`.
+pub fn reason(status: &Status) -> String {
+    status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
+}
+
+/// The fields in an error's `google.rpc.BadRequest`.
+pub fn bad_fields(status: &Status) -> Vec<String> {
+    let details = status.get_error_details();
+    let violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
+    violations.into_iter().map(|violation| violation.field).collect()
+}
+
+/// Checks an error's code and reason.
+#[track_caller]
+pub fn assert_refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code, expected: &str) -> Status {
+    let status = result.expect_err("refused");
+    assert_eq!((status.code(), reason(&status).as_str()), (code, expected), "{status:?}");
+    assert!(status.message().len() > 20, "a sentence that says what to do: {}", status.message());
+    status
+}
