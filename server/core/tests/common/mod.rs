@@ -1,6 +1,6 @@
 //! A trainer at the level of the core: it carries out directives on a loss function and reports.
 
-#![allow(dead_code)] // each test file uses its own part
+#![allow(dead_code, unreachable_pub)] // each test file uses its own part
 
 use autolrs_core::{
     directive::{Action, Directive, DoneReason, Slot, SlotOp},
