@@ -47,3 +47,48 @@ pub fn median(values: &[f64]) -> Option<f64> {
         below / 2.0 + above / 2.0
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Independent, nearly normal with sd 1.
+    fn noise(n: u32) -> Vec<f64> {
+        let mut state = 1u64;
+        let mut uniform = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 11) as f64 / (1u64 << 53) as f64
+        };
+        (0..n).map(|_| (0..12).map(|_| uniform()).sum::<f64>() - 6.0).collect()
+    }
+
+    #[test]
+    fn a_trend_and_a_few_spikes_do_not_enter() {
+        let mut losses: Vec<f64> =
+            noise(4000).iter().enumerate().map(|(i, e)| 0.1 * e + 3.0 - 0.02 * i as f64).collect();
+        losses[50] = 1e6;
+        losses[100] = f64::NAN;
+        let s = noise_sd(&losses);
+        assert!((0.09..0.11).contains(&s), "{s}");
+    }
+
+    #[test]
+    fn too_little_to_see_noise() {
+        let nothing: [&[f64]; 6] =
+            [&[], &[1.0], &[1.0, 2.0], &[2.0; 9], &[f64::NAN; 5], &[1.0, 2.0, f64::INFINITY, 2.0, 1.0]];
+        for losses in nothing {
+            assert_eq!(noise_sd(losses), 0.0, "{losses:?}");
+        }
+        assert!((noise_sd(&[1.0, 2.0, 3.0, 4.0]) - 3e-9).abs() < 1e-20);
+    }
+
+    #[test]
+    fn means_and_medians() {
+        assert_eq!((mean(&[]), median(&[]), median(&[f64::NAN])), (None, None, None));
+        assert_eq!((mean(&[1.0, 2.0, 6.0]), median(&[6.0, 1.0, 2.0])), (Some(3.0), Some(2.0)));
+        assert_eq!(median(&[4.0, f64::NAN, 1.0, 2.0, f64::INFINITY]), Some(3.0));
+        assert_eq!((mean(&[f64::MAX; 4]), median(&[f64::MAX; 4])), (Some(f64::MAX), Some(f64::MAX)));
+        assert_eq!(median(&[f64::MAX / 2.0, f64::MAX]), Some(f64::MAX * 0.75));
+        assert_eq!(median(&[5e-324; 2]), Some(5e-324));
+    }
+}

@@ -74,3 +74,60 @@ fn end(value: f64, next: f64, after: f64) -> f64 {
     let extended = 3.0 * next - 2.0 * after;
     value.max(next).min(value.min(next).max(extended))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn four_spikes_in_a_row_do_not_move_it() {
+        let line: Vec<f64> = (0..30).map(f64::from).collect();
+        let mut spiked = line.clone();
+        spiked[10..14].fill(1e9);
+        let far = running_median(&spiked).iter().zip(&line).map(|(s, y)| (s - y).abs()).fold(0.0, f64::max);
+        assert_eq!(far, 4.0); // four losses later on the line, not at the spike
+    }
+
+    #[test]
+    fn a_spike_at_the_start_is_seen() {
+        let mut values: Vec<f64> = (0..20).map(|i| 10.0 - f64::from(i)).collect();
+        values[0] = 1e3;
+        assert_eq!(running_median(&values)[0], 11.0);
+        assert_eq!(without_farthest(&values), (1..20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_farthest_of_the_first_half_go() {
+        let mut values: Vec<f64> = (0..100).map(|i| 100.0 - f64::from(i)).collect();
+        for i in [3, 20, 40, 70] {
+            values[i] += 500.0;
+        }
+        let kept = without_outliers(&values, 0.03, 10);
+        assert_eq!(kept.len(), 97);
+        assert!([3, 20, 40].iter().all(|i| !kept.contains(i)) && kept.contains(&70));
+    }
+
+    #[test]
+    fn at_most_the_share_goes_each_time() {
+        let rough: Vec<f64> = (0..100).map(|i| f64::from((i * 37) % 101)).collect();
+        // 3 % of 50 is 2 (half up), then 1 of 48, nine times.
+        assert_eq!(without_outliers(&rough, 0.03, 10).len(), 100 - 2 - 9);
+        // 3 % of 16 is none.
+        assert_eq!(without_outliers(&rough[..32], 0.03, 10).len(), 32);
+    }
+
+    proptest! {
+        #[test]
+        fn a_monotone_curve_is_left_alone(mut values in prop::collection::vec(-1e3..1e3f64, 0..60), up in any::<bool>()) {
+            values.sort_by(f64::total_cmp);
+            if !up {
+                values.reverse();
+            }
+            let smooth = running_median(&values);
+            for i in 1..values.len().saturating_sub(1) {
+                prop_assert_eq!(smooth[i], values[i]);
+            }
+        }
+    }
+}

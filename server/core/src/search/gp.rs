@@ -245,3 +245,55 @@ fn log_marginal_likelihood(chol: &Cholesky, residuals: &mut [f64]) -> f64 {
     chol.solve_lower(residuals);
     -dot(residuals, residuals) / 2.0 - chol.half_ln_det() - chol.n() as f64 * LN_2_PI / 2.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GP: Gp = Gp { hyper: HyperParameters { length: 0.5, signal: 1.0, noise: 1e-4 } };
+
+    fn observation(z: f64, trial: u32, y: f64) -> Observation {
+        Observation { z, trial, y, variance: 0.0 }
+    }
+
+    #[test]
+    fn what_can_not_be_fitted_says_why() {
+        assert_eq!(fit_map(&[]), Err(GpError::NoObservations));
+        assert_eq!(GP.fit(&[observation(f64::NAN, 7, 0.0)]), Err(GpError::NotFinite { trial: 7 }));
+        assert_eq!(GP.fit(&[observation(0.0, 8, f64::INFINITY)]), Err(GpError::NotFinite { trial: 8 }));
+        let negative = Observation { variance: -0.1, ..observation(0.0, 9, 1.0) };
+        assert_eq!(GP.fit(&[negative]), Err(GpError::NotFinite { trial: 9 }));
+        let many = vec![observation(0.0, 0, 1.0); 65];
+        assert_eq!(fit_map(&many), Err(GpError::Covariance(CholeskyError::TooLarge { n: 65 })));
+        assert!(fit_map(&many[..64]).is_ok());
+        let singular = Gp { hyper: HyperParameters { signal: f64::NAN, ..GP.hyper } };
+        assert_eq!(singular.fit(&many[..2]), Err(GpError::Covariance(CholeskyError::NotFinite)));
+    }
+
+    #[test]
+    fn far_from_all_observations_the_prior_is_left() {
+        let fitted = GP.fit(&[observation(0.0, 0, 1.0), observation(0.3, 1, 2.0)]).unwrap();
+        assert_eq!(fitted.posterior(1e6), Posterior { mean: 1.5, sd: 1.0 });
+        let at = fitted.posterior(0.0);
+        assert!((at.mean - 1.0).abs() < 1e-3 && at.sd < 0.011, "{at:?}");
+    }
+
+    #[test]
+    fn the_incumbent_is_the_lowest_of_the_best() {
+        let fitted =
+            GP.fit(&[observation(1.0, 0, 0.5), observation(0.0, 1, 0.5), observation(-1.0, 2, 0.7)]).unwrap();
+        assert_eq!(fitted.incumbent().trial, 1);
+    }
+
+    #[test]
+    fn believing_keeps_the_mean_and_takes_the_doubt() {
+        let fitted = GP.fit(&[observation(0.0, 3, 1.0), observation(2.0, 4, 2.0)]).unwrap();
+        let believing = fitted.believing(1.0).unwrap();
+        assert_eq!(believing.observations()[1].trial, 5);
+        for z in [-1.0, 0.0, 0.4, 1.0, 2.5] {
+            let (before, after) = (fitted.posterior(z), believing.posterior(z));
+            assert!((before.mean - after.mean).abs() < 1e-12 && after.sd <= before.sd + 1e-12, "{z}");
+        }
+        assert!(believing.posterior(1.0).sd < 0.011);
+    }
+}

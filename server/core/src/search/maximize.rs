@@ -104,3 +104,77 @@ fn best_of(points: &[Point], incumbent: f64) -> f64 {
     let nearest = tied().map(distance).fold(f64::INFINITY, f64::min);
     tied().filter(|z| distance(*z) <= nearest + TIE_DECADES).fold(f64::INFINITY, f64::min)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::{Gp, HyperParameters, Observation};
+
+    const BOUNDS: Bounds = Bounds { lo: -4.0, hi: 0.0 };
+
+    fn gp(points: &[(f64, f64)]) -> FittedGp {
+        let observations: Vec<Observation> =
+            points.iter().map(|&(z, y)| Observation { z, trial: 0, y, variance: 0.01 }).collect();
+        Gp { hyper: HyperParameters { length: 0.7, signal: 1.0, noise: 1e-4 } }.fit(&observations).unwrap()
+    }
+
+    #[test]
+    fn equal_places_go_to_the_lower_lr() {
+        assert_eq!(maximize(&gp(&[(-2.0, 1.0)]), Acquisition::Lcb { kappa: 1000.0 }, BOUNDS, &[]), -4.0);
+    }
+
+    #[test]
+    fn equal_places_go_to_the_one_nearest_the_incumbent() {
+        // One observation and no weight on the uncertainty: the mean is the same everywhere.
+        let z = maximize(&gp(&[(-1.0, 1.0)]), Acquisition::Lcb { kappa: 0.0 }, BOUNDS, &[]);
+        assert!((z + 1.0).abs() < 0.01, "{z}");
+    }
+
+    #[test]
+    fn golden_section_is_finer_than_the_grid() {
+        let gp = gp(&[(-4.0, 2.0), (-2.0, 0.2), (-1.5, 0.3), (0.0, 3.0)]);
+        for acquisition in [Acquisition::Lcb { kappa: 0.1 }, Acquisition::Ei, Acquisition::LogEi] {
+            let utility = |z: f64| acquisition.utility(gp.posterior(z), gp.incumbent().y);
+            let z = maximize(&gp, acquisition, BOUNDS, &[]);
+            let fine = (0..=100_000).map(|i| utility(-4.0 + 4e-5 * f64::from(i))).fold(f64::MIN, f64::max);
+            assert!(utility(z) >= fine - 1e-9, "{acquisition:?}");
+        }
+    }
+
+    #[test]
+    fn a_place_next_to_a_tried_one_gives_way() {
+        let gp = gp(&[(-4.0, 2.0), (-2.0, 0.2), (0.0, 3.0)]);
+        let greedy = Acquisition::Lcb { kappa: 0.0 };
+        let best = maximize(&gp, greedy, BOUNDS, &[]);
+        assert_eq!(maximize(&gp, greedy, BOUNDS, &[best + 0.03]), best);
+        assert!(best < -2.0); // so the gap above is the wider one
+        assert_eq!(maximize(&gp, greedy, BOUNDS, &[best - 0.019]), (best - 0.019) / 2.0);
+    }
+
+    #[test]
+    fn gaps() {
+        let table: [(&[f64], f64); 5] = [
+            (&[], -2.0),
+            (&[-2.0], -3.0),
+            (&[-0.5, -3.0], -1.75),
+            (&[-4.0, 0.0, 7.0, -9.0], -2.0),
+            (&[f64::NAN, -1.0], -2.5),
+        ];
+        for (tried, expected) in table {
+            assert_eq!(largest_gap(BOUNDS, tried), expected, "{tried:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_spreads() {
+        let gp = gp(&[(-4.0, 2.0), (-2.0, 0.2), (0.0, 3.0)]);
+        for acquisition in [Acquisition::Lcb { kappa: 1000.0 }, Acquisition::LogEi] {
+            let batch = maximize_batch(&gp, acquisition, BOUNDS, &[-4.0, -2.0, 0.0], 5).unwrap();
+            assert_eq!(batch.len(), 5);
+            for (i, a) in batch.iter().enumerate() {
+                assert!((-4.0..=0.0).contains(a));
+                assert!(batch[..i].iter().all(|b| (a - b).abs() > TOO_CLOSE), "{batch:?}");
+            }
+        }
+    }
+}
