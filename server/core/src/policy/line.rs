@@ -1,8 +1,9 @@
-//! Lines that policies and fallbacks share: warm-up, hold, cooldown, as pieces that fill a number of steps exactly.
+//! Lines that policies and fallbacks share: pieces that fill a number of steps exactly, by phase.
 
 use crate::{
-    directive::{Batches, Phase, Run},
-    lr_pieces::Piece,
+    directive::{Batches, DoneReason, Failure, Phase, Run, Slot},
+    lr_pieces::{self, Piece},
+    plan::{FromSlot, Plan},
     stop_rules::StopIf,
 };
 
@@ -20,4 +21,100 @@ pub(crate) fn warm_hold_cool(total: u64, warmup: u64, cooldown: u64, lr: f64) ->
 /// A committed run over fresh batches that only a non-finite loss ends.
 pub(crate) fn committed(phase: Phase, stage: u32, lr: Vec<Piece>) -> Run {
     Run { phase, batches: Batches::Fresh, lr, stop_if: vec![StopIf::NonFinite], stage, trial: None }
+}
+
+/// A line at `factor` of its LR.
+pub(crate) fn scaled(line: &[Piece], factor: f64) -> Vec<Piece> {
+    line.iter().map(|piece| piece.scaled(factor)).collect()
+}
+
+/// What an unattended trainer goes on with at the end of its segment: `line` to the end of the budget. None where
+/// nothing is left: the job is done then. A line that breaks restores `slot` and ends the job there: how many steps are
+/// left by then can't be known beforehand.
+pub(crate) fn unattended(phase: Phase, stage: u32, line: Vec<Piece>, slot: Slot) -> Option<Plan> {
+    (!line.is_empty()).then(|| Plan::go_on([], committed(phase, stage, line)).on_stop(broken(slot)))
+}
+
+/// What an unattended trainer does after a stop: `line` from `slot`, or the end where nothing is left of the budget.
+/// `last_resort` is restored if that breaks too.
+pub(crate) fn unattended_from(
+    slot: Slot,
+    phase: Phase,
+    stage: u32,
+    line: Vec<Piece>,
+    last_resort: Slot,
+) -> FromSlot {
+    if line.is_empty() {
+        return FromSlot::done(slot, DoneReason::Finished);
+    }
+    FromSlot::run(slot, [], committed(phase, stage, line)).on_stop(broken(last_resort))
+}
+
+/// Restores `slot`; the job has failed.
+pub(crate) fn broken(slot: Slot) -> FromSlot {
+    FromSlot::done(slot, DoneReason::Failed(Failure::Unstable))
+}
+
+/// A line whose pieces know their phase.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PhasedLine(Vec<(Phase, Piece)>);
+
+impl PhasedLine {
+    /// Pieces without steps are left out.
+    pub(crate) fn new(pieces: impl IntoIterator<Item = (Phase, Piece)>) -> Self {
+        Self(pieces.into_iter().filter(|(_, piece)| piece.steps > 0).collect())
+    }
+
+    /// The line without its first `done` steps.
+    #[must_use]
+    pub(crate) fn after(&self, done: u64) -> Self {
+        let mut left = done;
+        Self::new(self.0.iter().flat_map(|&(phase, piece)| {
+            let skipped = left.min(piece.steps);
+            left -= skipped;
+            lr_pieces::cut(&[piece], skipped).1.into_iter().map(move |part| (phase, part))
+        }))
+    }
+
+    /// The first at most `steps` steps, of one phase, and the rest. None of an empty line.
+    pub(crate) fn split(&self, steps: u64) -> Option<(Phase, Vec<Piece>, Vec<Piece>)> {
+        let (&(phase, first), later) = self.0.split_first()?;
+        let (head, mut rest) = lr_pieces::cut(&[first], steps);
+        rest.extend(later.iter().map(|(_, piece)| *piece));
+        Some((phase, head, rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_goes_in_order() {
+        let steps = |total| warm_hold_cool(total, 10, 40, 1.0).iter().map(|p| p.steps).collect::<Vec<_>>();
+        assert_eq!(steps(100), [10, 50, 40]);
+        assert_eq!(steps(45), [5, 40]);
+        assert_eq!(steps(3), [3]);
+        assert_eq!(steps(0), [0; 0]);
+    }
+
+    #[test]
+    fn a_split_has_one_phase_and_loses_no_step() {
+        let line = PhasedLine::new([
+            (Phase::Warmup, Piece::warmup(10, 1.0)),
+            (Phase::Stable, Piece::constant(0, 1.0)),
+            (Phase::Cooldown, Piece::cooldown(20, 1.0)),
+        ]);
+        let whole = [Piece::warmup(10, 1.0), Piece::cooldown(20, 1.0)];
+        let mut done = 0;
+        while let Some((phase, head, rest)) = line.after(done).split(7) {
+            assert_eq!(phase, if done < 10 { Phase::Warmup } else { Phase::Cooldown });
+            for i in 0..lr_pieces::steps(&head) {
+                assert_eq!(lr_pieces::lr_at(&head, i), lr_pieces::lr_at(&whole, done + i));
+            }
+            done += lr_pieces::steps(&head);
+            assert_eq!(done + lr_pieces::steps(&rest), 30);
+        }
+        assert_eq!(done, 30);
+    }
 }

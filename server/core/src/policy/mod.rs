@@ -10,6 +10,7 @@
 
 use crate::{
     directive::{Run, Slot},
+    forecast,
     plan::{FromSlot, Plan},
     spec::{ResolvedPolicy, ResolvedSpec},
     stop_rules::Stop,
@@ -183,7 +184,16 @@ pub fn downsample(losses: &[f64], bins: usize) -> Vec<f64> {
     losses.chunks(width).map(|c| c.iter().sum::<f64>() / c.len() as f64).collect()
 }
 
+/// What came of a stage whose last losses are `losses`; none if there are none.
+fn stage_end(stage: u32, losses: &[f64]) -> Option<StageEndNote> {
+    let last = &losses[losses.len().saturating_sub(10)..];
+    forecast::noise::mean(last).map(|loss| StageEndNote { stage, loss })
+}
+
+mod guard;
 mod line;
+#[cfg(test)]
+mod tests;
 
 macro_rules! policies {
     ($($name:ident: $module:ident,)*) => {

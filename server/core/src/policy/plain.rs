@@ -1,17 +1,138 @@
-//! Replaced by the real policy.
-use super::{Context, Notes, OpenSearch, Policy, Segment};
-use crate::{plan::{FromSlot, Plan}, spec::{ResolvedPlain, ResolvedSpec}, stop_rules::Stop};
+//! The plain schedules: a warm-up and one curve over the whole budget, without a search. For baselines, and for people
+//! who want one place to steer LR. Guard: a loss that is not finite restores a slot, and the rest of the line is run
+//! at half its LR; five times.
+//!
+//! The line is laid over all steps, those that a guard rolled back included, so it always ends with the budget.
+
+use super::{
+    CommitNote, Context, Notes, OpenSearch, Policy, Segment,
+    guard::{SafeSlots, directive_steps},
+    line::{PhasedLine, broken, committed, scaled, unattended, unattended_from},
+    stage_end,
+};
+use crate::{
+    directive::{DoneReason, Phase, Run, Slot},
+    lr_pieces::{Piece, Shape},
+    plan::{FromSlot, Plan},
+    spec::{PlainKind, ResolvedPlain, ResolvedSpec},
+    stop_rules::Stop,
+};
 use serde::{Deserialize, Serialize};
-/// State.
+
+/// Restores before the job fails.
+const MAX_RETRIES: u32 = 5;
+
+/// The state of a plain schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Plain;
-impl Plain {
-    pub(crate) fn new(_: &ResolvedSpec, _: &ResolvedPlain) -> Self { Self }
+pub struct Plain {
+    schedule: ResolvedPlain,
+    slots: SafeSlots,
+    retries: u32,
 }
+
 impl Policy for Plain {
-    fn begin(&mut self, _: &Context<'_>, _: &mut Notes) -> Plan { todo!() }
-    fn ended(&mut self, _: &Segment<'_>, _: &Context<'_>, _: &mut Notes) -> Plan { todo!() }
-    fn stopped(&mut self, _: &Segment<'_>, _: Stop, _: &Context<'_>, _: &mut Notes) -> FromSlot { todo!() }
-    fn search(&self, _: &ResolvedSpec) -> Option<OpenSearch> { None }
-    fn close_search(&mut self, _: &Context<'_>, _: &mut Notes) -> FromSlot { todo!() }
+    fn begin(&mut self, cx: &Context<'_>, notes: &mut Notes) -> Plan {
+        self.note_commit(format!("{} has no search", cx.spec.policy_name()), notes);
+        self.go_on(cx)
+    }
+
+    fn ended(&mut self, segment: &Segment<'_>, cx: &Context<'_>, notes: &mut Notes) -> Plan {
+        self.slots.ran(segment.losses.len() as u64);
+        if cx.left() == 0 {
+            notes.stage_ends.extend(stage_end(0, segment.losses));
+        }
+        self.go_on(cx)
+    }
+
+    fn stopped(&mut self, _: &Segment<'_>, stop: Stop, cx: &Context<'_>, notes: &mut Notes) -> FromSlot {
+        let slot = self.slots.restore(stop.offset);
+        if !cx.spec.guard || self.retries == MAX_RETRIES {
+            notes.warnings.push(format!("the loss was not finite after {} retries: gave up", self.retries));
+            return broken(slot);
+        }
+        self.retries += 1;
+        let why = format!("a loss was not finite: restored a slot, retry {} at half the LR", self.retries);
+        notes.warnings.push(why.clone());
+        self.note_commit(why, notes);
+        self.again(slot, cx)
+    }
+
+    fn search(&self, _: &ResolvedSpec) -> Option<OpenSearch> {
+        None
+    }
+
+    fn close_search(&mut self, cx: &Context<'_>, _: &mut Notes) -> FromSlot {
+        self.again(self.slots.newest(), cx)
+    }
+}
+
+impl Plain {
+    pub(crate) fn new(_: &ResolvedSpec, schedule: &ResolvedPlain) -> Self {
+        Self { schedule: schedule.clone(), slots: SafeSlots::default(), retries: 0 }
+    }
+
+    /// The highest LR, as the guard has left it.
+    fn lr(&self) -> f64 {
+        self.schedule.lr * libm::pow(0.5, f64::from(self.retries))
+    }
+
+    /// The line over a budget of `total` steps.
+    fn line(&self, total: u64) -> PhasedLine {
+        let lr = self.lr();
+        let warmup = self.schedule.warmup_steps.min(total);
+        let rest = total - warmup;
+        let (curve, cooldown) = match self.schedule.kind {
+            PlainKind::Constant => (Piece::constant(rest, lr), 0),
+            PlainKind::Cosine { end_factor } => (Piece::new(rest, lr, lr * end_factor, Shape::Cosine), 0),
+            PlainKind::Wsd { cooldown_steps } => {
+                let cooldown = cooldown_steps.min(rest);
+                (Piece::constant(rest - cooldown, lr), cooldown)
+            }
+        };
+        PhasedLine::new([
+            (Phase::Warmup, Piece::warmup(warmup, lr)),
+            (Phase::Stable, curve),
+            (Phase::Cooldown, Piece::cooldown(cooldown, lr)),
+        ])
+    }
+
+    /// The next segment and the line after it; none at the end of the budget.
+    fn segment(&self, cx: &Context<'_>) -> Option<(Run, Vec<Piece>)> {
+        let total = cx.spec.total_steps;
+        let (phase, head, rest) = self.line(total).after(total - cx.left()).split(directive_steps(total))?;
+        Some((committed(phase, 0, head), rest))
+    }
+
+    fn go_on(&mut self, cx: &Context<'_>) -> Plan {
+        let Some((run, rest)) = self.segment(cx) else { return Plan::done(DoneReason::Finished) };
+        let phase = run.phase;
+        let save = self.slots.save();
+        let plan = Plan::go_on(save, run).on_stop(self.after_stop(phase, &rest, cx));
+        match unattended(phase, 0, rest, self.slots.newest()) {
+            Some(fallback) => plan.or_else(fallback),
+            None => plan,
+        }
+    }
+
+    fn again(&self, slot: Slot, cx: &Context<'_>) -> FromSlot {
+        let Some((run, rest)) = self.segment(cx) else { return FromSlot::done(slot, DoneReason::Finished) };
+        let phase = run.phase;
+        let plan = FromSlot::run(slot, [], run).on_stop(self.after_stop(phase, &rest, cx));
+        match unattended(phase, 0, rest, self.slots.newest()) {
+            Some(fallback) => plan.or_else(fallback),
+            None => plan,
+        }
+    }
+
+    fn after_stop(&self, phase: Phase, rest: &[Piece], cx: &Context<'_>) -> FromSlot {
+        let (slot, last_resort) = (self.slots.in_outage(), self.slots.oldest());
+        if !cx.spec.guard || self.retries == MAX_RETRIES {
+            return broken(slot);
+        }
+        unattended_from(slot, phase, 0, scaled(rest, 0.5), last_resort)
+    }
+
+    fn note_commit(&self, why: String, notes: &mut Notes) {
+        notes.commits.push(CommitNote { stage: 0, lr: self.lr(), why, forecast: None, curve: Vec::new() });
+    }
 }

@@ -1,0 +1,223 @@
+//! Policies against a simulated trainer. The books are kept here once more, without the job's help, and every plan is
+//! checked on its way.
+
+mod plain;
+mod surface;
+
+use super::{Context, Notes, PolicyState, Segment, SlotEntry, Spent};
+use crate::{
+    directive::{Action, Batches, DoneReason, Phase, Run, Slot, SlotOp},
+    lr_pieces::{Cursor, MAX_RUN_STEPS, Piece},
+    plan::Plan,
+    spec::{JobSpec, PolicySpec, ResolvedSpec, resolve},
+    stop_rules::{Judge, Stop, StopIf, switch_point},
+};
+use std::collections::BTreeMap;
+use surface::Surface;
+
+/// A spec with the usual range.
+pub(super) fn spec(total_steps: u64, policy: PolicySpec) -> JobSpec {
+    JobSpec {
+        total_steps: Some(total_steps),
+        lr_min: Some(1e-4),
+        lr_max: Some(10.0),
+        fallback_lr: Some(0.1),
+        policy: Some(policy),
+        ..JobSpec::default()
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Trace {
+    pub(super) spent: Spent,
+    pub(super) done: Option<DoneReason>,
+    pub(super) notes: Notes,
+    /// Every directive with the LR of its first step and its last, and the stop that ended it.
+    pub(super) segments: Vec<(Run, Option<Stop>)>,
+    pub(super) slot_ops: Vec<Vec<SlotOp>>,
+    /// Of the steps that were kept.
+    pub(super) committed: Vec<(f64, f64)>,
+    /// Largest number of slots held at once.
+    pub(super) most_slots: usize,
+}
+
+impl Trace {
+    pub(super) fn stops(&self) -> usize {
+        self.segments.iter().filter(|(_, stop)| stop.is_some()).count()
+    }
+
+    pub(super) fn phases(&self) -> Vec<Phase> {
+        let mut phases: Vec<Phase> = self.segments.iter().map(|(run, _)| run.phase).collect();
+        phases.dedup();
+        phases
+    }
+
+    pub(super) fn lrs(&self) -> Vec<f64> {
+        self.committed.iter().map(|(lr, _)| *lr).collect()
+    }
+}
+
+/// The trainer's own state: what a slot holds.
+#[derive(Clone)]
+struct State<S> {
+    surface: S,
+    batch: u64,
+}
+
+/// Trains a job to its end. `fault` may replace the loss of a step: (its run, total steps before it, loss).
+pub(super) fn train<S: Surface>(
+    spec: &JobSpec,
+    surface: S,
+    replay: bool,
+    fault: impl FnMut(&Run, u64, f64) -> f64,
+) -> Trace {
+    let spec = resolve(spec).unwrap();
+    let trainer = State { surface, batch: 0 };
+    let policy = PolicyState::new(&spec);
+    let mut sim = Sim {
+        spec,
+        policy,
+        trainer,
+        next_batch: 0,
+        saved: BTreeMap::new(),
+        slots: BTreeMap::new(),
+        replay,
+        fault,
+        trace: Trace::default(),
+    };
+    sim.train();
+    sim.trace
+}
+
+struct Sim<S, F> {
+    spec: ResolvedSpec,
+    policy: PolicyState,
+    trainer: State<S>,
+    /// Of the stream of fresh batches.
+    next_batch: u64,
+    saved: BTreeMap<Slot, State<S>>,
+    slots: BTreeMap<Slot, SlotEntry>,
+    replay: bool,
+    fault: F,
+    trace: Trace,
+}
+
+impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
+    fn train(&mut self) {
+        let mut plan = self.decide(|policy, cx, notes| policy.get_mut().begin(cx, notes));
+        for seq in 1.. {
+            let budget = self.spec.total_steps - self.trace.spent.total();
+            check(&plan, budget, true);
+            self.trace.slot_ops.push(plan.slot_ops.clone());
+            plan.slot_ops.iter().for_each(|op| self.operate(*op, seq));
+            let run = match plan.action {
+                Action::Done(reason) => {
+                    self.trace.done = Some(reason);
+                    break;
+                }
+                Action::Run(run) => run,
+            };
+            let (losses, stop) = self.run(&run);
+            self.trace.segments.push((run.clone(), stop));
+            plan = self.decide(|policy, cx, notes| {
+                let segment = Segment { run: &run, losses: &losses };
+                match stop {
+                    Some(stop) => policy.get_mut().stopped(&segment, stop, cx, notes).into(),
+                    None => policy.get_mut().ended(&segment, cx, notes),
+                }
+            });
+        }
+        assert!(self.trace.spent.total() <= self.spec.total_steps);
+        let searched = self.trace.spent.search as f64;
+        assert!(searched <= self.spec.max_overhead * self.spec.total_steps as f64);
+        assert_eq!(self.trace.spent.committed, self.trace.committed.len() as u64);
+    }
+
+    /// Asks the policy, and a copy of it that was stored and loaded.
+    fn decide(&mut self, ask: impl Fn(&mut PolicyState, &Context<'_>, &mut Notes) -> Plan) -> Plan {
+        let stored = postcard::to_stdvec(&self.policy).unwrap();
+        let mut copy: PolicyState = postcard::from_bytes(&stored).unwrap();
+        assert_eq!(copy, self.policy);
+        let cx =
+            Context { spec: &self.spec, spent: self.trace.spent, slots: &self.slots, replay: self.replay };
+        let plan = ask(&mut self.policy, &cx, &mut self.trace.notes);
+        assert_eq!(ask(&mut copy, &cx, &mut Notes::default()), plan);
+        assert_eq!(copy, self.policy);
+        plan
+    }
+
+    fn operate(&mut self, op: SlotOp, seq: u64) {
+        let spent = &mut self.trace.spent;
+        match op {
+            SlotOp::Save(slot) => {
+                self.slots.insert(slot, SlotEntry { seq, committed: spent.committed });
+                let batch = self.next_batch;
+                self.saved.insert(slot, State { batch, ..self.trainer.clone() });
+            }
+            SlotOp::Drop(slot) => {
+                self.slots.remove(&slot);
+                self.saved.remove(&slot).expect("a slot that is dropped is held");
+            }
+            SlotOp::Restore(slot) => {
+                self.trainer = self.saved.get(&slot).expect("a slot that is restored is held").clone();
+                let held = self.slots[&slot].committed;
+                spent.lost += spent.committed - held;
+                spent.committed = held;
+                self.trace.committed.truncate(held as usize);
+            }
+        }
+        self.trace.most_slots = self.trace.most_slots.max(self.slots.len());
+    }
+
+    fn run(&mut self, run: &Run) -> (Vec<f64>, Option<Stop>) {
+        assert!(run.batches == Batches::Fresh || self.replay, "this trainer can't replay");
+        let mut batch = if run.batches == Batches::Replay { self.trainer.batch } else { self.next_batch };
+        let (mut judge, mut cursor) = (Judge::new(&run.stop_if), Cursor::at(&run.lr, 0));
+        let (mut losses, mut end) = (Vec::new(), run.steps());
+        while (losses.len() as u64) < end {
+            let lr = cursor.lr(&run.lr).unwrap();
+            cursor.advance(&run.lr);
+            let total = self.trace.spent.total() + losses.len() as u64;
+            let loss = (self.fault)(run, total, self.trainer.surface.step(lr, batch));
+            batch += 1;
+            losses.push(loss);
+            if run.phase != Phase::Trial {
+                self.trace.committed.push((lr, loss));
+            }
+            if let Some(stop) = judge.push(loss) {
+                end = end.min(switch_point(stop.offset, self.spec.switch_every, run.steps()));
+            }
+        }
+        self.next_batch = self.next_batch.max(batch);
+        let steps = losses.len() as u64;
+        match run.phase {
+            Phase::Trial => self.trace.spent.search += steps,
+            _ => self.trace.spent.committed += steps,
+        }
+        (losses, judge.stop())
+    }
+}
+
+/// What every plan must keep to, with `budget` steps left.
+fn check(plan: &Plan, budget: u64, top: bool) {
+    let Action::Run(run) = &plan.action else {
+        assert!(plan.fallback.is_none() && plan.fallback_on_stop.is_none());
+        return;
+    };
+    assert!((1..=budget).contains(&run.steps()), "{} steps of {budget}", run.steps());
+    assert!(!top || run.steps() <= MAX_RUN_STEPS);
+    assert!(run.lr.iter().all(Piece::is_valid), "{:?}", run.lr);
+    assert!(run.stop_if.contains(&StopIf::NonFinite));
+    assert!(run.stop_if.iter().all(StopIf::is_valid), "{:?}", run.stop_if);
+    assert_eq!(run.trial.is_some(), run.phase == Phase::Trial);
+    assert!(plan.fallback_on_stop.is_some(), "an unattended stop needs a restore");
+    let left = budget - run.steps();
+    let end_of_trial = top && run.phase == Phase::Trial;
+    assert!(plan.fallback.is_some() || left == 0 || !top && !end_of_trial, "{left} steps would be left");
+    for child in
+        plan.fallback.as_deref().into_iter().chain(plan.fallback_on_stop.as_deref().map(|f| f.plan()))
+    {
+        check(child, left, false);
+    }
+}
