@@ -3,8 +3,9 @@
 use autolrs_core::{
     forecast::{Forecaster, LossKind, LossWindow},
     search::{
-        Gp, HyperParameters, Observation,
+        Acquisition, Bounds, Gp, HyperParameters, Measured, Observation, Outcome,
         acquisition::{expected_improvement, ln_expected_improvement, lower_confidence_bound},
+        fit_map, maximize, standardise,
     },
 };
 
@@ -62,4 +63,26 @@ fn exponential_decay_ten_windows_ahead() {
             assert!(forecast.sd > 0.0 && forecast.sd < 1e-4, "{forecast:?}");
         }
     }
+}
+
+/// A decision is the same bits on every machine, in every build; a change of these needs a new policy revision.
+#[test]
+fn decisions_to_the_bit() {
+    let measured = |i: u32| Measured::Loss { mean: 0.3 + 0.1 * f64::from((i * 7) % 10), sd: 0.03 };
+    let outcomes: Vec<Outcome> =
+        (0..10).map(|i| Outcome { z: -4.0 + 0.37 * f64::from(i), trial: i, measured: measured(i) }).collect();
+    let gp = fit_map(&standardise(&outcomes)).unwrap();
+    let next = [Acquisition::Lcb { kappa: 1.5 }, Acquisition::Ei, Acquisition::LogEi]
+        .map(|acquisition| maximize(&gp, acquisition, Bounds { lo: -4.0, hi: 0.0 }, &[]).to_bits());
+    assert_eq!(next, [13_816_614_734_781_597_749, 13_816_916_475_463_230_309, 13_816_916_475_463_230_309]);
+
+    let losses: Vec<f64> =
+        (0..100).map(|i| 2.0 / f64::from(i + 9) + 0.01 * f64::from((i * 37) % 11) + 0.4).collect();
+    let window =
+        LossWindow { losses: &losses, horizon: 1000.0, lower_bound: Some(0.0), kind: LossKind::Training };
+    let forecast = Forecaster::Exponential.forecast(&window).unwrap();
+    assert_eq!(
+        [forecast.mean, forecast.sd].map(f64::to_bits),
+        [4_602_170_115_057_813_498, 4_570_887_297_559_098_689]
+    );
 }
