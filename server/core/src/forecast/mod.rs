@@ -1,5 +1,5 @@
 //! Forecasts of a loss some steps ahead, from the losses of a trial. A forecaster sees losses without their unit
-//! ([`unit`]), so y -> c y + d maps a forecast the same way. One file per forecaster and one variant here.
+//! ([`mod@unit`]), so y -> c y + d maps a forecast the same way. One file per forecaster and one variant here.
 
 pub mod noise;
 pub mod smooth;

@@ -1,6 +1,6 @@
 //! The search for a learning rate: what was measured ([`observation`]), a Gaussian process over it ([`gp`],
 //! [`kernel`]), how much a new measurement would be worth ([`acquisition`]) and where it is worth most
-//! ([`maximize`]). The coordinate is z = log10(LR), in decades.
+//! ([`mod@maximize`]). The coordinate is z = log10(LR), in decades.
 
 pub mod acquisition;
 pub mod golden;
