@@ -1,0 +1,322 @@
+//! Jobs in a directory of this machine, with sled. One thread writes ([`committer`]), any thread reads ([`reader`]).
+//!
+//! Reads run on tokio's blocking threads: sled keeps only a part of its pages in memory, so a read may wait for the
+//! disk.
+
+mod committer;
+mod database;
+mod disk;
+mod overlay;
+mod reader;
+mod record;
+
+use self::{
+    committer::{Command, Committer, Write},
+    database::{Database, OpenError, guarded},
+    disk::Directory,
+    reader::ReadError,
+};
+use super::{Health, JobKey, JobStore, Listed, RowKey, RowWrite, StoreError, Stored};
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+/// Writes that wait for the committer at most; more callers wait outside.
+const INBOX: usize = 1024;
+/// Bytes of the writes that wait for the committer at most, in KiB.
+const INBOX_KIB: u32 = 64 << 10;
+
+/// The knobs of a [`SledStore`].
+#[derive(Debug, Clone)]
+pub struct SledOptions {
+    /// Memory for pages read from the disk, in bytes. Less means more reads when idle jobs wake. Default: 64 MiB.
+    pub cache_bytes: u64,
+    /// Writes are refused when fewer bytes are free: sled can't open a database on a full disk. Default: 64 MiB.
+    pub min_free_bytes: u64,
+    /// How often a failed database is opened again. Default: 10 s.
+    pub reopen_every: Duration,
+}
+
+impl Default for SledOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 64 << 20, min_free_bytes: 64 << 20, reopen_every: Duration::from_secs(10) }
+    }
+}
+
+/// A [`JobStore`] in a directory of this machine, which one process at a time can use.
+pub struct SledStore {
+    shared: Arc<Shared>,
+    /// `None` once closed.
+    inbox: Mutex<Option<mpsc::Sender<Command>>>,
+    inbox_kib: Arc<Semaphore>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl SledStore {
+    /// Opens the store in `path`, creating it if need be. Blocks for as long as sled needs to read its log. If the
+    /// database itself fails to open (the disk is full, say), the store starts as [`Health::Unavailable`] and tries
+    /// again; so a server can start, say that it is not ready, and recover.
+    ///
+    /// # Errors
+    /// What can't heal by itself: [`StoreError::Locked`], [`StoreError::NewerStore`], [`StoreError::NotAStore`],
+    /// [`StoreError::Directory`].
+    pub fn open(path: &Path, options: SledOptions) -> Result<Self, StoreError> {
+        let unusable =
+            |e: std::io::Error| StoreError::Directory { path: path.to_owned(), reason: e.to_string() };
+        let directory = Directory::lock(path)?;
+        let shared = Arc::new(Shared::new());
+        let database = match Database::open(&directory, options.cache_bytes) {
+            Ok(database) => Some(database),
+            Err(OpenError::Refused(error)) => return Err(error),
+            Err(OpenError::Failed(reason)) => {
+                tracing::error!(reason, path = %path.display(), "the store can't be opened yet");
+                shared.close(&format!("the database can't be opened: {reason}"));
+                None
+            }
+        };
+        if let Some(database) = &database {
+            shared.open(&database.db);
+        }
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(unusable)?;
+        let (sender, receiver) = mpsc::channel(INBOX);
+        let committer = Committer::new(directory, options, shared.clone(), database);
+        let thread = thread::Builder::new()
+            .name("store-committer".to_owned())
+            .spawn(move || committer.run(&runtime, receiver))
+            .map_err(unusable)?;
+        Ok(Self {
+            shared,
+            inbox: Mutex::new(Some(sender)),
+            inbox_kib: Arc::new(Semaphore::new(INBOX_KIB as usize)),
+            committer: Mutex::new(Some(thread)),
+        })
+    }
+
+    async fn write(&self, write: Write, bytes: usize) -> Result<u64, StoreError> {
+        let gone = |_| self.shared.unavailable();
+        let kib = u32::try_from(bytes >> 10).unwrap_or(INBOX_KIB).clamp(1, INBOX_KIB);
+        let permit =
+            self.inbox_kib.clone().acquire_many_owned(kib).await.map_err(|_| self.shared.unavailable())?;
+        let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let inbox = inbox.ok_or_else(|| self.shared.unavailable())?;
+        let (answer, result) = oneshot::channel();
+        inbox
+            .send(Command { write, answer, _permit: permit })
+            .await
+            .map_err(|_| self.shared.unavailable())?;
+        drop(inbox);
+        result.await.map_err(gone)?
+    }
+
+    /// Reads on a blocking thread, then waits until everything that was seen is durable.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&::sled::Tree) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = self.shared.clone();
+        let (result, seen) = tokio::task::spawn_blocking(move || shared.read(read))
+            .await
+            .map_err(|e| StoreError::Unavailable(format!("a read was broken off: {e}")))??;
+        let mut progress = self.shared.progress.subscribe();
+        let is_known = |now: &Progress| now.generation != seen.generation || now.durable >= seen.durable;
+        match progress.wait_for(is_known).await {
+            Ok(now) if now.generation == seen.generation => result,
+            _ => Err(self.shared.unavailable()),
+        }
+    }
+}
+
+#[async_trait]
+impl JobStore for SledStore {
+    async fn load(&self, job: &JobKey) -> Result<Option<Stored>, StoreError> {
+        let job = job.clone();
+        self.read(move |tree| reader::load(tree, &job)).await
+    }
+
+    async fn save(
+        &self,
+        job: &JobKey,
+        expected: Option<u64>,
+        snapshot: Bytes,
+        rows: Vec<RowWrite>,
+    ) -> Result<u64, StoreError> {
+        let bytes = rows.iter().fold(snapshot.len(), |sum, row| match row {
+            RowWrite::Put { record, .. } => sum.saturating_add(record.len()),
+            RowWrite::Delete(_) | RowWrite::Clear => sum,
+        });
+        self.write(Write::Save { job: job.clone(), expected, snapshot, rows }, bytes).await
+    }
+
+    async fn remove(&self, job: &JobKey) -> Result<bool, StoreError> {
+        Ok(self.write(Write::Remove { job: job.clone() }, 0).await? > 0)
+    }
+
+    async fn list(&self, tenant: &str, after: Option<&str>, limit: usize) -> Result<Vec<Listed>, StoreError> {
+        let (tenant, mut after) = (tenant.to_owned(), after.map(str::to_owned));
+        self.read(move |tree| {
+            let mut page: Vec<Listed> = Vec::new();
+            while page.len() < limit {
+                let Some(job) = reader::next_job(tree, &tenant, after.as_deref())? else { break };
+                after = Some(job.name.clone());
+                page.push(job);
+            }
+            Ok(page)
+        })
+        .await
+    }
+
+    async fn row(&self, job: &JobKey, key: RowKey) -> Result<Option<Bytes>, StoreError> {
+        let job = job.clone();
+        self.read(move |tree| reader::row(tree, &job, key)).await
+    }
+
+    async fn row_at_or_before(
+        &self,
+        job: &JobKey,
+        key: RowKey,
+    ) -> Result<Option<(RowKey, Bytes)>, StoreError> {
+        let job = job.clone();
+        self.read(move |tree| reader::row_at_or_before(tree, &job, key)).await
+    }
+
+    async fn rows(
+        &self,
+        job: &JobKey,
+        first: RowKey,
+        last: RowKey,
+        limit: usize,
+    ) -> Result<Vec<(RowKey, Bytes)>, StoreError> {
+        let job = job.clone();
+        self.read(move |tree| reader::rows(tree, &job, first, last, limit)).await
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.shared.health.subscribe()
+    }
+
+    fn heartbeat(&self) -> Instant {
+        self.shared.born + Duration::from_millis(self.shared.beat.load(Relaxed))
+    }
+
+    async fn close(&self) {
+        drop(self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = committer {
+            match tokio::task::spawn_blocking(move || thread.join()).await {
+                Ok(Ok(())) => {}
+                _ => tracing::error!("the store's committer thread panicked"),
+            }
+        }
+    }
+}
+
+/// What the committer and the readers share.
+struct Shared {
+    state: RwLock<State>,
+    progress: watch::Sender<Progress>,
+    health: watch::Sender<Health>,
+    born: Instant,
+    /// The last heartbeat, in milliseconds since `born`.
+    beat: AtomicU64,
+}
+
+/// The database as readers see it. Only the committer takes the lock for writing.
+struct State {
+    db: Option<::sled::Db>,
+    /// Why there is no database.
+    reason: String,
+    /// The number of the newest batch that readers can see.
+    applied: u64,
+}
+
+/// What readers wait for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    /// How often the database was closed: what was read before the last time may be lost.
+    generation: u64,
+    /// The number of the newest batch that is on the disk.
+    durable: u64,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let reason = "it was not opened yet".to_owned();
+        Self {
+            state: RwLock::new(State { db: None, reason: reason.clone(), applied: 0 }),
+            progress: watch::Sender::new(Progress::default()),
+            health: watch::Sender::new(Health::Unavailable(reason)),
+            born: Instant::now(),
+            beat: AtomicU64::new(0),
+        }
+    }
+
+    /// Lets readers in, to a database that is durable as it is.
+    fn open(&self, db: &::sled::Db) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        self.progress.send_modify(|progress| progress.durable = state.applied);
+        state.db = Some(db.clone());
+        drop(state);
+        self.set_health(Health::Healthy);
+    }
+
+    /// Locks readers out. Returns when none is left inside.
+    fn close(&self, reason: &str) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.db = None;
+        state.reason = reason.to_owned();
+        self.progress.send_modify(|progress| progress.generation += 1);
+        drop(state);
+        self.set_health(Health::Unavailable(reason.to_owned()));
+    }
+
+    /// Reads, and tells what must become durable before the result may be shown.
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&::sled::Tree) -> Result<T, ReadError>,
+    ) -> Result<(Result<T, StoreError>, Progress), StoreError> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(db) = &state.db else { return Err(StoreError::Unavailable(state.reason.clone())) };
+        let generation = self.progress.borrow().generation;
+        let result = guarded(|| match read(db) {
+            Ok(value) => Ok(Ok(value)),
+            Err(ReadError::Damaged(error)) => Ok(Err(error)),
+            Err(ReadError::Failed(e)) => Err(e.to_string()),
+        });
+        let result = result
+            .map_err(|reason| StoreError::Unavailable(format!("the database can't be read: {reason}")))?;
+        Ok((result, Progress { generation, durable: state.applied }))
+    }
+
+    fn unavailable(&self) -> StoreError {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let reason = if state.db.is_some() { "it was closed for a moment, try again" } else { &state.reason };
+        StoreError::Unavailable(reason.to_owned())
+    }
+
+    fn set_health(&self, health: Health) {
+        self.health.send_if_modified(|now| {
+            let changed = *now != health;
+            *now = health;
+            changed
+        });
+    }
+
+    fn is_unhealthy(&self) -> bool {
+        *self.health.borrow() != Health::Healthy
+    }
+
+    fn beat(&self) {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.beat.store(now, Relaxed);
+    }
+}

@@ -1,0 +1,183 @@
+//! How records lie in sled: keys whose byte order is the order of names and numbers, and values cut into parts.
+//!
+//! A value is cut because sled writes a whole leaf of up to 17 values at once, and puts a leaf above 128 KiB into a
+//! file of its own, which it never syncs. Parts of 4 KiB keep every leaf below that.
+//!
+//! ```text
+//! key   = space: u8 | name | part: u32         name of a job = tenant 00 01 job 00 01, where 00 within is 00 FF
+//!                                              name of a row = that of its job, then the row's nine bytes
+//! value = part 0: version: u64 | length: u32 | CRC-32 of the content: u32 | CRC-32 of name and these 16 bytes: u32
+//!         and every part: up to 4 KiB of the content
+//! ```
+
+use crate::store::{JobKey, RowKey};
+use bytes::Bytes;
+
+const META: u8 = 0;
+const JOBS: u8 = 1;
+const ROWS: u8 = 2;
+
+/// Bytes of the content in one part.
+const PART: usize = 4096;
+const HEAD: usize = 20;
+const PART_NUMBER: usize = 4;
+
+/// The name of a record of the store itself.
+pub(super) fn meta(name: &str) -> Vec<u8> {
+    let mut key = vec![META];
+    push(&mut key, name);
+    key
+}
+
+/// What all jobs of a tenant begin with.
+pub(super) fn jobs_of(tenant: &str) -> Vec<u8> {
+    let mut key = vec![JOBS];
+    push(&mut key, tenant);
+    key
+}
+
+/// The name of a job's snapshot.
+pub(super) fn snapshot(job: &JobKey) -> Vec<u8> {
+    let mut key = jobs_of(&job.tenant);
+    push(&mut key, &job.name);
+    key
+}
+
+/// What all rows of a job begin with.
+pub(super) fn rows_of(job: &JobKey) -> Vec<u8> {
+    let mut key = snapshot(job);
+    key[0] = ROWS;
+    key
+}
+
+/// The name of a row.
+pub(super) fn row(job: &JobKey, row: RowKey) -> Vec<u8> {
+    let mut key = rows_of(job);
+    key.extend(row.to_bytes());
+    key
+}
+
+/// The key of one part of the record `name`.
+pub(super) fn part(name: &[u8], number: u32) -> Vec<u8> {
+    let mut key = name.to_vec();
+    key.extend(number.to_be_bytes());
+    key
+}
+
+/// The row that a key below `rows_of(job)` belongs to.
+pub(super) fn row_of_key(rows_of: &[u8], key: &[u8]) -> Option<RowKey> {
+    let row = key.strip_prefix(rows_of)?;
+    RowKey::from_bytes(row.get(..row.len().checked_sub(PART_NUMBER)?)?)
+}
+
+/// The job name in a key below `jobs_of(tenant)`.
+pub(super) fn job_of_key(jobs_of: &[u8], key: &[u8]) -> Option<String> {
+    let rest = key.strip_prefix(jobs_of)?;
+    let escaped = rest.get(..rest.len().checked_sub(PART_NUMBER)?)?.strip_suffix(&[0, 1])?;
+    let mut name = Vec::with_capacity(escaped.len());
+    let mut bytes = escaped.iter();
+    while let Some(&byte) = bytes.next() {
+        name.push(byte);
+        if byte == 0 && bytes.next() != Some(&0xff) {
+            return None;
+        }
+    }
+    String::from_utf8(name).ok()
+}
+
+/// Appends text so that no text is a prefix of another and byte order is text order.
+fn push(key: &mut Vec<u8>, text: &str) {
+    for &byte in text.as_bytes() {
+        key.push(byte);
+        if byte == 0 {
+            key.push(0xff);
+        }
+    }
+    key.extend([0, 1]);
+}
+
+/// The parts of a record, as keys and values. The content has at most `MAX_RECORD` bytes.
+pub(super) fn split(name: &[u8], version: u64, content: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let head = Head { version, len: content.len() as u32, crc: crc32fast::hash(content) };
+    let mut first = head.to_bytes(name).to_vec();
+    let mut parts = content.chunks(PART);
+    first.extend(parts.next().unwrap_or_default());
+    let rest = parts.zip(1..).map(|(bytes, number)| (part(name, number), bytes.to_vec()));
+    std::iter::once((part(name, 0), first)).chain(rest).collect()
+}
+
+/// The content of a record and its version, from its first part and a way to fetch the others.
+///
+/// # Errors
+/// The outer error is that of `fetch`, the inner one says what is wrong with the record.
+pub(super) fn join<E>(
+    name: &[u8],
+    first: &[u8],
+    mut fetch: impl FnMut(&[u8]) -> Result<Option<::sled::IVec>, E>,
+) -> Result<Result<(u64, Bytes), String>, E> {
+    let head = match Head::from_bytes(name, first) {
+        Ok(head) => head,
+        Err(what) => return Ok(Err(what)),
+    };
+    let mut content = Vec::with_capacity((head.len as usize).min(super::super::MAX_RECORD));
+    content.extend(&first[HEAD..]);
+    for number in 1..(head.len as usize).div_ceil(PART) as u32 {
+        match fetch(&part(name, number))? {
+            Some(bytes) => content.extend_from_slice(&bytes),
+            None => return Ok(Err(format!("its part {number} is missing"))),
+        }
+    }
+    if content.len() != head.len as usize || crc32fast::hash(&content) != head.crc {
+        return Ok(Err("it does not match its checksum".to_owned()));
+    }
+    Ok(Ok((head.version, content.into())))
+}
+
+/// The version of a record, from its first part.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(super) fn version(name: &[u8], first: &[u8]) -> Result<u64, String> {
+    Ok(Head::from_bytes(name, first)?.version)
+}
+
+/// What stands before the content.
+struct Head {
+    version: u64,
+    len: u32,
+    crc: u32,
+}
+
+impl Head {
+    fn to_bytes(&self, name: &[u8]) -> [u8; HEAD] {
+        let mut bytes = [0; HEAD];
+        bytes[..8].copy_from_slice(&self.version.to_be_bytes());
+        bytes[8..12].copy_from_slice(&self.len.to_be_bytes());
+        bytes[12..16].copy_from_slice(&self.crc.to_be_bytes());
+        let crc = Self::own_crc(name, &bytes[..16]);
+        bytes[16..].copy_from_slice(&crc);
+        bytes
+    }
+
+    fn from_bytes(name: &[u8], first: &[u8]) -> Result<Self, String> {
+        let Some((head, _)) = first.split_first_chunk::<HEAD>() else {
+            return Err("it is cut off".to_owned());
+        };
+        if head[16..] != Self::own_crc(name, &head[..16]) {
+            return Err("its head does not match its checksum".to_owned());
+        }
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = *head;
+        Ok(Self {
+            version: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            len: u32::from_be_bytes([i, j, k, l]),
+            crc: u32::from_be_bytes([m, n, o, p]),
+        })
+    }
+
+    fn own_crc(name: &[u8], bytes: &[u8]) -> [u8; 4] {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(name);
+        hasher.update(bytes);
+        hasher.finalize().to_be_bytes()
+    }
+}
