@@ -13,6 +13,7 @@ from autolrs._history import COMMITTED, LOST, SEARCH, History, Step
 
 _COLOURS = {COMMITTED: "#1f5fa8", SEARCH: "#e69a2e", LOST: "#c0392b"}
 _NAMES = {COMMITTED: "committed", SEARCH: "search (trials)", LOST: "lost (rolled back)"}
+_PHASE_NAMES = {"trial": "search", "warmup": "warm-up"}
 _WIDTHS = {COMMITTED: 1.8, SEARCH: 1.0, LOST: 1.4}
 
 
@@ -31,12 +32,47 @@ def draw(history: History, path: Path, title: str) -> Path:
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.15])
     _draw_lr(upper, steps)
     _draw_loss(lower, steps)
+    for axes in (upper, lower):
+        _shade_search(axes, steps)
+    _name_phases(upper, steps)
     upper.set_title(_headline(title, steps), loc="left", fontsize=11)
     handles, labels = lower.get_legend_handles_labels()
     lower.legend(handles, labels, loc="upper right", frameon=False, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return path
+
+
+def _shade_search(axes: Any, steps: Sequence[Step]) -> None:
+    for searching, run in groupby(steps, key=lambda step: step.kind == SEARCH):
+        stretch = list(run)
+        if searching:
+            axes.axvspan(
+                stretch[0].total_step - 0.5, stretch[-1].total_step + 0.5, color=_COLOURS[SEARCH], alpha=0.09, lw=0
+            )
+
+
+def _name_phases(axes: Any, steps: Sequence[Step]) -> None:
+    """Writes the phases' names above the picture, where there is room for them."""
+    total = len(steps)
+    for phase, run in groupby(steps, key=lambda step: step.phase):
+        stretch = list(run)
+        if len(stretch) < 0.035 * total:
+            continue
+        middle = (stretch[0].total_step + stretch[-1].total_step) / 2
+        name = _PHASE_NAMES.get(phase, phase)
+        axes.text(
+            middle,
+            0.985,
+            name,
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            va="top",
+            fontsize=8,
+            color="#666666",
+        )
+        if stretch[0].total_step > steps[0].total_step:
+            axes.axvline(stretch[0].total_step - 0.5, color="#cccccc", lw=0.7, zorder=0)
 
 
 def _draw_lr(axes: Any, steps: Sequence[Step]) -> None:
@@ -60,6 +96,7 @@ def _draw_lr(axes: Any, steps: Sequence[Step]) -> None:
         )
         axes.plot([chosen.total_step], [chosen.lr], "o", color=_COLOURS[COMMITTED], ms=4)
     axes.set_yscale("log")
+    axes.margins(y=0.12)
     axes.set_ylabel("learning rate")
     _tidy(axes)
 
@@ -107,6 +144,7 @@ def _mark_diverged(axes: Any, steps: Sequence[Step], top: float) -> None:
 
 
 def _tidy(axes: Any) -> None:
+    axes.margins(x=0.01)
     axes.grid(True, which="major", color="#dddddd", lw=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
@@ -130,7 +168,13 @@ def chosen_lr(steps: Sequence[Step]) -> Step | None:
     return next(kept, None)
 
 
-def _smooth(losses: Sequence[float], decay: float = 0.96) -> list[float]:
+def _smooth(losses: Sequence[float]) -> list[float]:
+    """Mean of the moving averages from both sides, so that the line does not lag."""
+    forward, backward = _average(losses), _average(losses[::-1])[::-1]
+    return [(a + b) / 2 for a, b in zip(forward, backward)]
+
+
+def _average(losses: Sequence[float], decay: float = 0.96) -> list[float]:
     """Exponential moving average without the pull of its start; non-finite values are skipped."""
     smooth: list[float] = []
     total = weight = 0.0

@@ -1,0 +1,81 @@
+# make demo    the whole system on this machine: server, four real trainings, a picture (under target/demo)
+# make test    Rust and Python tests, real processes included
+# make check   format, lints, types, licences, proto
+# make fmt     formats Rust and Python
+# make bench   speed of the server's parts, of a decision over the wire, of step()
+# make clean   removes everything that was built
+#
+# Each installs what it needs: a virtual environment in .venv, tools under target/tools, Debian's python3-torch and
+# dataset-fashion-mnist (as root with apt; else it says what to install).
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-rust test-python check fmt bench clean server server-release
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+VENV := .venv
+BIN := $(VENV)/bin
+TOOLS := target/tools
+PYTHON_SOURCES := python-client tests/python
+CARGO_DENY_VERSION := 0.20.2
+BUF := npx --yes @bufbuild/buf@1.75.0
+
+VENV_STAMP := $(VENV)/.installed
+CLIENT_STAMP := $(VENV)/.client
+CLIENT_SOURCES := Cargo.lock $(shell find client-rs proto server/core python-client -name '*.rs' -o -name Cargo.toml) python-client/pyproject.toml
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+demo: server-release $(CLIENT_STAMP)
+	AUTOLRS_BIN=$(TARGET)/release/autolrs $(BIN)/python python-client/examples/demo.py
+
+test: test-rust test-python
+
+test-rust: server
+	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace --exclude autolrs-python; \
+	else cargo test --workspace --exclude autolrs-python; fi
+
+test-python: server $(CLIENT_STAMP)
+	AUTOLRS_BIN=$(TARGET)/debug/autolrs $(BIN)/python -m pytest -c python-client/pyproject.toml python-client/tests tests/python
+
+check: $(CLIENT_STAMP) $(TOOLS)/bin/cargo-deny
+	cargo fmt --all --check
+	PYO3_PYTHON=$(abspath $(BIN))/python cargo clippy --workspace --all-targets --locked -- -D warnings
+	if $(TOOLS)/bin/cargo-deny fetch db >/dev/null 2>&1; then $(TOOLS)/bin/cargo-deny check; \
+	else echo "== the advisory database is out of reach: checking the rest"; $(TOOLS)/bin/cargo-deny check bans licenses sources; fi
+	$(BIN)/ruff check --config python-client/pyproject.toml $(PYTHON_SOURCES)
+	$(BIN)/ruff format --config python-client/pyproject.toml --check $(PYTHON_SOURCES)
+	cd python-client && $(abspath $(BIN))/mypy
+	$(BUF) lint
+
+fmt: $(VENV_STAMP)
+	cargo fmt --all
+	$(BIN)/ruff check --config python-client/pyproject.toml --fix-only --quiet $(PYTHON_SOURCES)
+	$(BIN)/ruff format --config python-client/pyproject.toml $(PYTHON_SOURCES)
+
+bench: server-release $(CLIENT_STAMP)
+	AUTOLRS_BIN=$(TARGET)/release/autolrs $(BIN)/python tests/python/bench_step.py
+
+clean:
+	cargo clean
+	rm -rf $(VENV) target
+
+server:
+	cargo build --locked -p autolrs-server
+
+server-release:
+	cargo build --locked --release -p autolrs-server
+
+$(VENV_STAMP): python-client/requirements-dev.txt python-client/setup-venv
+	python-client/setup-venv $(VENV)
+	touch $@
+
+$(CLIENT_STAMP): $(VENV_STAMP) $(CLIENT_SOURCES)
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet -m python-client/Cargo.toml
+	touch $@
+
+$(TOOLS)/bin/cargo-deny:
+	cargo install --quiet --locked --root $(TOOLS) cargo-deny --version $(CARGO_DENY_VERSION) --no-default-features
