@@ -46,7 +46,8 @@ def main() -> None:
     binary = os.environ.get("AUTOLRS_BIN", "target/release/autolrs")
     with tempfile.TemporaryDirectory() as directory:
         address = f"127.0.0.1:{23_000 + os.getpid() % 20_000}"
-        command = [binary, "serve", "--listen", address, "--data-dir", str(Path(directory) / "store")]
+        command = [binary, "serve", "--listen", address, "--http-listen", "off"]
+        command += ["--data-dir", str(Path(directory) / "store")]
         server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
             rows = [("an empty Python call", measure(lambda loss: None, 1.0))]

@@ -43,7 +43,8 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [str(server_binary()), "serve", "--listen", self.address, "--data-dir", str(self._store)]
+        command = [str(server_binary()), "serve", "--listen", self.address, "--http-listen", "off"]
+        command += ["--data-dir", str(self._store)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stderr=log, stdout=log)
         deadline = time.monotonic() + 30

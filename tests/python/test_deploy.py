@@ -18,13 +18,14 @@ from urllib.request import urlopen
 import kubernetes_validate
 import pytest
 import yaml
+from conftest import server_binary
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 DOCUMENTS: list[dict[str, Any]] = list(yaml.safe_load_all((DEPLOY / "kubernetes/statefulset.yaml").read_text()))
 CONTAINERFILE = (DEPLOY / "Containerfile").read_text().replace("\\\n", " ")
-# The oldest Kubernetes that its makers support at the time of writing, and the newest.
-VERSIONS = ("1.35", "1.37")
+# The oldest Kubernetes that deploy/README.md promises, and the newest at the time of writing.
+VERSIONS = ("1.27", "1.37")
 # A start or an end that takes longer is broken.
 DEADLINE = 30.0
 
@@ -110,9 +111,7 @@ def test_the_grace_covers_the_drain() -> None:
 
 @pytest.fixture(scope="module")
 def binary() -> Path:
-    path = Path(os.environ.get("AUTOLRS_BIN", ROOT / "target/debug/autolrs"))
-    assert path.exists(), f"build the server first: cargo build -p autolrs-server (no {path})"
-    return path.resolve()
+    return server_binary()
 
 
 def free_port() -> int:
