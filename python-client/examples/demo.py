@@ -21,10 +21,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import autolrs.torch as autolrs
 import images
 import torch
 from torch import nn
+
+import autolrs.torch as autolrs
 
 OUT = Path("target/demo")
 TOTAL_STEPS = 3000

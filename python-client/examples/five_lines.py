@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sys
 
-import autolrs.torch as autolrs
 import images
 import torch
+
+import autolrs.torch as autolrs
 
 torch.set_num_threads(1)
 data = images.load()

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+
 from autolrs._exceptions import Error
 from autolrs._history import History
 from autolrs._plot import chosen_lr, draw

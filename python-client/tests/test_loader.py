@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+
+from autolrs._batches import copy_of, size_of
 from autolrs._exceptions import AutoLRSWarning, Error
-from autolrs._loader import Mark, Replay, Stream, copy_of, open_stream, size_of
+from autolrs._replay import Replay
+from autolrs._streams import Mark, Stream, open_stream
 
 
 class Stateful:

@@ -6,11 +6,12 @@ import math
 
 import pytest
 import torch
+from torch import nn
+
 from autolrs._exceptions import AutoLRSWarning, Error, InvalidSpec
 from autolrs._groups import GroupLRs, lr_range_of
 from autolrs._losses import DeviceLosses, host_value
 from autolrs._spec import JOB_NAME, default_job_name, describe, job_name, server_address
-from torch import nn
 
 
 @pytest.mark.parametrize("name", ["a", "resnet50", "a.b_c-d", "0" * 63])

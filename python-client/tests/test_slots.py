@@ -9,10 +9,11 @@ from typing import Any, Callable
 import numpy as np
 import pytest
 import torch
-from autolrs._exceptions import CheckpointMismatch
-from autolrs._slots import TorchSlots
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from autolrs._exceptions import CheckpointMismatch
+from autolrs._slots import TorchSlots
 
 OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1),

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import autolrs.torch as autolrs
 import torch
 import trainer
+
+import autolrs.torch as autolrs
 
 ROUNDS = 15
 CALLS = 4000

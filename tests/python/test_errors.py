@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import autolrs.torch as autolrs
 import pytest
 import trainer
 from conftest import Server
+
+import autolrs.torch as autolrs
 
 
 def open_schedule(address: str, **options: Any) -> autolrs.Schedule:

@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import autolrs.torch as autolrs
 import pytest
 import torch
 import trainer
 from conftest import Server
+
+import autolrs.torch as autolrs
 
 TRAINER = Path(trainer.__file__)
 

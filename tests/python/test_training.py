@@ -8,12 +8,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import autolrs.torch as autolrs
 import pytest
 import torch
 import trainer
 from conftest import Server
 from torch import nn
+
+import autolrs.torch as autolrs
 
 DONE = trainer.TOTAL_STEPS
 

@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import autolrs.torch as autolrs
 import torch
 from torch import Tensor, nn
+
+import autolrs.torch as autolrs
 
 TOTAL_STEPS = 800  # scan searches from 720 on
 

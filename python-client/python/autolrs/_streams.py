@@ -1,27 +1,20 @@
-"""The batches behind `schedule.steps(loader)`: pass after pass over the loader, and the same ones again on demand.
-
-Trials that see the same batches are compared far more precisely, so a search asks for the batches that followed a
-slot's save once more. Three ways to do it, best first:
+"""Streams of batches over a user's loader: pass after pass, and back to a mark. Three ways, best first:
 
 - the loader is a function `loader(position)` that gives an iterator from that batch on: it is called again;
 - the loader has `state_dict` and `load_state_dict` (torchdata): its state is put back;
 - any other iterable: batches are kept, as the loader gave them, up to a limit in bytes.
-
-After a search the stream goes on where it was furthest: no batch is skipped or used for training twice.
 """
 
 from __future__ import annotations
 
-import copy
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from autolrs._batches import Batch, copy_of, size_of
 from autolrs._exceptions import AutoLRSWarning, Error
-
-Batch = Any
 
 
 @dataclass(frozen=True)
@@ -71,42 +64,6 @@ def open_stream(loader: Any, accumulate: int, replay: str, replay_mb: float, sta
     else:
         stream = KeptStream(loader, int(replay_mb * 2**20) if replay == "auto" else 0, start)
     return stream if accumulate == 1 else Accumulated(stream, accumulate)
-
-
-class Replay:
-    """Follows the slots, and moves the stream as directives ask."""
-
-    def __init__(self, stream: Stream, on: bool) -> None:
-        self.stream = stream
-        self._on = on
-        self._marks: dict[str, Mark] = {}
-
-    def follow(self, ops: Sequence[tuple[str, str]], searching: bool, replay: bool) -> None:
-        """A directive with these slot operations begins."""
-        restored: str | None = None
-        for op, slot in ops:
-            if op == "save":
-                self._marks[slot] = self.stream.mark()
-            elif op == "restore":
-                restored = slot
-            else:
-                self._marks.pop(slot, None)
-        if restored is not None:
-            mark = self._marks.get(restored)
-            if replay and self._on and mark is not None:
-                self.stream.rewind(mark)
-            else:
-                self.stream.forward()
-        self.stream.keep(searching and self._on)
-
-    def set_mark(self, slot: str, mark: Mark) -> None:
-        """The slot came from a checkpoint that was written at `mark`."""
-        self._marks[slot] = mark
-
-    def mark(self, slot: str | None) -> Mark:
-        """Where the stream was when the slot was saved; without a slot (or its mark) where it is now."""
-        saved = self._marks.get(slot) if slot is not None else None
-        return saved if saved is not None else self.stream.mark()
 
 
 class Passes:
@@ -317,46 +274,3 @@ class Accumulated(Stream):
 
     def keep(self, on: bool) -> None:
         self._stream.keep(on)
-
-
-def copy_of(batch: Batch) -> Batch:
-    """The batch with its tensors and arrays copied, so that a step may change its own; other objects are shared.
-
-    Tensors from loader workers live in shared memory, which is scarce: the copy does not.
-    """
-    if isinstance(batch, dict):
-        copied = copy.copy(batch)
-        for key, value in batch.items():
-            copied[key] = copy_of(value)
-        return copied
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(copy_of(value) for value in batch))
-    if isinstance(batch, (list, tuple)):
-        return type(batch)(copy_of(value) for value in batch)
-    if hasattr(batch, "detach") and hasattr(batch, "clone"):
-        return batch.detach().clone()
-    if hasattr(batch, "nbytes") and hasattr(batch, "copy"):
-        return batch.copy()
-    return batch
-
-
-def size_of(batch: Batch) -> int:
-    """Bytes of the tensors and arrays in a batch, also in the attributes of its objects."""
-    return _size(batch, set())
-
-
-def _size(value: Any, seen: set[int]) -> int:
-    if id(value) in seen:
-        return 0
-    seen.add(id(value))
-    if hasattr(value, "element_size"):
-        return int(value.numel() * value.element_size())
-    if hasattr(value, "nbytes"):
-        return int(value.nbytes)
-    if isinstance(value, (str, bytes)):
-        return len(value)
-    if isinstance(value, Mapping):
-        return sum(_size(each, seen) for each in value.values())
-    if isinstance(value, (list, tuple)):
-        return sum(_size(each, seen) for each in value)
-    return _size(vars(value), seen) if hasattr(value, "__dict__") else 0

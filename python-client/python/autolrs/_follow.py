@@ -1,0 +1,248 @@
+"""Following the native session's directives; no framework is known here.
+
+A framework's class gives two things: `Slots` (copies of the trainer's state) and `_apply_lr`. They are used in this
+order: slot operations first, then the LR, then the next step.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+import weakref
+from abc import ABC, abstractmethod
+from typing import Any, Protocol
+
+from autolrs import _core
+from autolrs._exceptions import AutoLRSWarning, Error, OpenRefused, SessionActive
+from autolrs._history import SEARCH_PHASE, History
+from autolrs._replay import Replay
+from autolrs._spec import Request
+from autolrs._streams import Mark
+
+# What `_core.Session.record`, `tick` and `status` answer.
+GO_ON, LR_CHANGED, ENDED, WANT_LOSSES = 0, 1, 2, 3
+
+# Seconds that a schedule that was not closed may hold up the interpreter's exit.
+EXIT_TIMEOUT = 2.0
+
+
+class Slots(Protocol):
+    """Named copies of the trainer's state."""
+
+    def save(self, name: str) -> None:
+        """Copies the live state."""
+
+    def restore(self, name: str) -> None:
+        """Puts the copy back into the live state."""
+
+    def drop(self, name: str) -> None:
+        """Frees the copy."""
+
+    def names(self) -> list[str]:
+        """The slots that hold something."""
+
+    def content(self, name: str) -> dict[str, Any]:
+        """What a checkpoint file keeps of the slot."""
+
+    def adopt(self, name: str, content: dict[str, Any]) -> None:
+        """Makes `content` both the slot and the live state."""
+
+
+class Follower(ABC):
+    """Holds the native session and does what its directives say, in order: slots, batches, LR."""
+
+    def __init__(self, request: Request, slots: Slots) -> None:
+        self._request = request
+        self._slots = slots
+        self._history = History()
+        self._slot_marks: dict[str, int] = {}
+        self._replay: Replay | None = None
+        self._start = Mark()
+        self._adopted: str | None = None
+        self._ops: list[tuple[str, str]] = []
+        self._refused: OpenRefused | None = None
+        self._session: _core.Session | None = None
+        self._live = False
+        self._waiting = False
+        self._entered_at = 0
+        self._told_spent = False
+        self._phase = ""
+        self._lr = 0.0
+        self._pid = os.getpid()
+
+    # -- what a framework provides
+
+    @abstractmethod
+    def _apply_lr(self, lr: float) -> None:
+        """Puts `lr`, the LR of the largest group, into every group."""
+
+    @abstractmethod
+    def _pending_losses(self) -> list[float]:
+        """The losses that have not reached the session yet, in order."""
+
+    # -- opening
+
+    def _open(self, resume: bytes | None = None) -> None:
+        """Opens the session. A refusal without a checkpoint is kept: `load_state_dict` may still bring one."""
+        self._refused = None
+        try:
+            self._session = self._connect(resume)
+        except OpenRefused as refusal:
+            if resume is not None:
+                raise
+            self._refused = refusal
+            return
+        session, pid = self._session, self._pid
+        self._finalizer = weakref.finalize(self, _close_at_exit, session, pid)
+        self._record, self._tick = session.record, session.tick
+        self._enter()
+
+    def _connect(self, resume: bytes | None) -> _core.Session:
+        try:
+            return self._new_session(resume, self._request.takeover)
+        except SessionActive as active:
+            if not (active.same_host and not _alive(active.pid)):
+                raise
+            return self._new_session(resume, takeover=True)
+
+    def _new_session(self, resume: bytes | None, takeover: bool) -> _core.Session:
+        request = self._request
+        return _core.Session(
+            server=request.server,
+            token=request.token,
+            job=request.job,
+            spec=request.spec,
+            resume=resume,
+            takeover=takeover,
+            restart=request.restart and resume is None,
+            on_outage=request.on_outage,
+            connect_timeout=request.connect_timeout,
+            decision_timeout=request.decision_timeout,
+            replay=True,
+            switch_every=request.switch_every,
+        )
+
+    def _open_session(self) -> _core.Session:
+        """The session; raises the refusal that was kept."""
+        if self._refused is not None:
+            raise self._refused
+        if self._session is None:
+            raise Error("The schedule is not open.")
+        if os.getpid() != self._pid:
+            raise Error("A Schedule can't be used in a forked process: make it in the process that trains.")
+        return self._session
+
+    # -- following directives
+
+    def _after_step(self, code: int) -> None:
+        """A step was answered with something else than GO_ON."""
+        session = self._open_session()
+        if code == WANT_LOSSES:
+            session.losses(self._ripe_losses())
+            code = session.status()
+        if code == ENDED:
+            self._deliver_all()
+            self._advance()
+        else:
+            self._set_lr(session.lr)
+
+    def _ripe_losses(self) -> list[float]:
+        """The losses that are due at a switch point."""
+        return self._pending_losses()
+
+    def _deliver_all(self) -> None:
+        pending = self._pending_losses()
+        if pending and self._session is not None:
+            self._session.losses(pending)
+
+    def _advance(self) -> None:
+        """Waits for the next directive. If the wait is interrupted, `steps` waits again before its next batch."""
+        self._live = False
+        self._waiting = True
+        self._open_session().next()
+        self._waiting = False
+        self._enter()
+
+    def _enter(self) -> None:
+        """A new directive is in force: slots, then the stream of batches, then the LR."""
+        session = self._open_session()
+        self._say_warnings()
+        self._ops = session.take_slot_ops()
+        self._phase = session.phase
+        for op, slot in self._ops:
+            self._slot_op(op, slot)
+        if self._replay is not None:
+            self._replay.follow(self._ops, self._phase == SEARCH_PHASE, session.replay)
+        self._history.begin(session.seq, session.phase, session.total_step)
+        self._set_lr(session.lr)
+        self._entered_at = self._history.mark()
+        self._live = not session.done
+
+    def _slot_op(self, op: str, slot: str) -> None:
+        if op == "save":
+            self._slots.save(slot)
+            self._slot_marks[slot] = self._history.mark()
+        elif op == "drop":
+            self._slots.drop(slot)
+            self._slot_marks.pop(slot, None)
+        elif slot in self._slots.names():
+            self._slots.restore(slot)
+            self._history.lose(self._slot_marks[slot])
+        else:
+            raise Error(f"The schedule asks for slot {slot}, which this process does not hold.")
+
+    def _set_lr(self, lr: float) -> None:
+        self._lr = lr
+        self._apply_lr(lr)
+
+    @property
+    def _unstarted(self) -> bool:
+        """Whether no step of the directive in force has been run by this process."""
+        return self._history.mark() == self._entered_at
+
+    def _refresh(self) -> None:
+        """Steps begin now: what the user loaded since the directive came belongs into its saves, our LR on top."""
+        if self._unstarted:
+            for op, slot in self._ops:
+                if op == "save":
+                    self._slots.save(slot)
+            self._set_lr(self._lr)
+
+    def _not_live(self) -> None:
+        """A step was reported while none was expected."""
+        self._open_session()
+        if self._waiting:
+            raise Error(
+                "The wait for the server's answer was interrupted: this step belongs to no schedule. "
+                "Go on with schedule.steps(), which waits again."
+            )
+        if not self._told_spent:
+            self._told_spent = True
+            self._warn(f"The schedule is done ({self._open_session().done_reason}); further steps are not recorded.")
+
+    # -- telling the user
+
+    def _say_warnings(self) -> None:
+        if self._session is not None:
+            for message in self._session.warnings():
+                self._warn(message)
+
+    @staticmethod
+    def _warn(message: str) -> None:
+        warnings.warn(message, AutoLRSWarning, stacklevel=4)
+
+
+def _close_at_exit(session: _core.Session, pid: int) -> None:
+    if os.getpid() == pid:
+        session.close(EXIT_TIMEOUT)
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process of this number runs on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
