@@ -1,4 +1,4 @@
-# make demo    the whole system on this machine: server, four real trainings, a picture (under target/demo)
+# make demo    the whole system on this machine: the server, real trainings, a picture (under target/demo)
 # make test    Rust and Python tests, real processes included
 # make check   format, lints, types, licences, proto
 # make fmt     formats Rust and Python
