@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from autolrs._exceptions import AutoLRSWarning, Error, InvalidSpec
+from autolrs._exceptions import AutoLRSWarning, InvalidSpec
 from autolrs._groups import GroupLRs, lr_range_of
 from autolrs._losses import DeviceLosses, host_value
 from autolrs._spec import JOB_NAME, default_job_name, describe, job_name, server_address
@@ -33,8 +33,7 @@ def test_default_names_are_good_names(script: str) -> None:
 
 def test_server_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AUTOLRS_SERVER", raising=False)
-    with pytest.raises(Error, match="AUTOLRS_SERVER"):
-        server_address(None)
+    assert server_address(None) == "http://127.0.0.1:7461"
     monkeypatch.setenv("AUTOLRS_SERVER", "box:50051")
     assert server_address(None) == "http://box:50051"
     assert server_address("https://other") == "https://other"

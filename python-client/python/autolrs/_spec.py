@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
 
-from autolrs._exceptions import Error
-
 OptionValue = Union[float, int, bool, str]
 
 ENV_SERVER = "AUTOLRS_SERVER"
 ENV_TOKEN = "AUTOLRS_TOKEN"
+DEFAULT_SERVER = "127.0.0.1:7461"
 
 JOB_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62})\Z")
 
@@ -40,13 +39,8 @@ class Request:
 
 
 def server_address(server: str | None) -> str:
-    """The server's URL, from the argument or the environment."""
-    address = server or os.environ.get(ENV_SERVER)
-    if not address:
-        raise Error(
-            f'Where is the AutoLRS server? Pass server="host:port" or set {ENV_SERVER}. '
-            "To start one on this machine: autolrs serve"
-        )
+    """The server's URL: the argument, else the environment, else where `autolrs serve` listens by default."""
+    address = server or os.environ.get(ENV_SERVER) or DEFAULT_SERVER
     return address if "://" in address else f"http://{address}"
 
 

@@ -91,7 +91,8 @@ class Schedule(BaseSchedule):
     job : str, optional
         Name of the run, `[a-z0-9]([a-z0-9._-]{0,62})`; default `<script>-<time>`. Name a run to resume it.
     server, token : str, optional
-        Address and bearer token of the service; default AUTOLRS_SERVER and AUTOLRS_TOKEN.
+        Address and bearer token of the service; default AUTOLRS_SERVER (else 127.0.0.1:7461) and
+        AUTOLRS_TOKEN.
     policy : str
         "scan" (searches once, holds, cools down), "paper" (AutoLRS as published), "constant", "cosine", "wsd".
     options : mapping, optional
