@@ -192,18 +192,7 @@ def server() -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     log = OUT / "server.log"
-    command = [
-        binary,
-        "serve",
-        "--listen",
-        address,
-        "--http-listen",
-        "off",
-        "--data-dir",
-        str(OUT / "store"),
-        "--http-listen",
-        "off",
-    ]
+    command = [binary, "serve", "--listen", address, "--http-listen", "off", "--data-dir", str(OUT / "store")]
     print("== " + " ".join(command))
     with log.open("wb") as stderr:
         process = subprocess.Popen(command, stderr=stderr)

@@ -1,7 +1,6 @@
 """A training loop with the five lines that hand its learning rate to the service.
 
-autolrs serve &
-AUTOLRS_SERVER=127.0.0.1:PORT python five_lines.py [total steps]
+Start the server first (`autolrs serve`), then `python five_lines.py [total steps]`.
 """
 
 from __future__ import annotations
