@@ -18,12 +18,13 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := target/tools
-PYTHON_SOURCES := python-client tests/python
+PYTHON_SOURCES := python-client tests
 CARGO_DENY_VERSION := 0.20.2
 BUF := npx --yes @bufbuild/buf@1.75.0
 
 VENV_STAMP := $(VENV)/.installed
 CLIENT_STAMP := $(VENV)/.client
+BENCH_STAMP := $(VENV)/.bench
 CLIENT_SOURCES := Cargo.lock $(shell find client-rs proto server/core python-client -name '*.rs' -o -name Cargo.toml) python-client/pyproject.toml
 
 help:
@@ -56,7 +57,9 @@ fmt: $(VENV_STAMP)
 	$(BIN)/ruff check --config python-client/pyproject.toml --fix-only --quiet $(PYTHON_SOURCES)
 	$(BIN)/ruff format --config python-client/pyproject.toml $(PYTHON_SOURCES)
 
-bench: server-release $(CLIENT_STAMP)
+bench: server-release $(CLIENT_STAMP) $(BENCH_STAMP)
+	cargo build --locked --release -p autolrs-tests --bin autolrs-bench
+	$(BIN)/python tests/bench/run.py $(TARGET)/release/autolrs-bench
 	AUTOLRS_BIN=$(TARGET)/release/autolrs $(BIN)/python tests/python/bench_step.py
 
 clean:
@@ -71,6 +74,10 @@ server-release:
 
 $(VENV_STAMP): python-client/requirements-dev.txt python-client/setup-venv
 	python-client/setup-venv $(VENV)
+	touch $@
+
+$(BENCH_STAMP): $(VENV_STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check scikit-optimize==0.10.2
 	touch $@
 
 $(CLIENT_STAMP): $(VENV_STAMP) $(CLIENT_SOURCES)
