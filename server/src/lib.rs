@@ -1,4 +1,16 @@
 //! The AutoLRS daemon: the wire, the actors that own the jobs, and what operates them. The decisions are made in
 //! `autolrs-core`, which knows none of this.
 
+pub mod actor;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod exit;
+mod layers;
+pub mod operate;
+pub mod registry;
+pub mod rpc;
+pub mod serve;
 pub mod store;
+pub mod telemetry;

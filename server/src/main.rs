@@ -1,2 +1,27 @@
-//! Placeholder
-fn main() {}
+//! `autolrs`: the daemon and its command line. Exit codes: 0 done, 1 refused or not serving, 64 bad command line or
+//! configuration, 69 store locked or port in use, 70 a defect.
+
+use autolrs_server::{
+    cli::{self, Cli, Command},
+    exit, serve,
+};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return cli::usage(&usage),
+    };
+    match cli.command {
+        Command::Serve(args) => match args.config() {
+            Err(error) => cli::fail(&error, exit::USAGE),
+            Ok(config) => match serve::run(&config) {
+                Ok(()) => ExitCode::from(exit::OK),
+                Err(error) => cli::fail(&error, error.exit_code()),
+            },
+        },
+        Command::Jobs(command) => cli::finish(cli::jobs::run(command)),
+        Command::Health(target) => cli::finish(cli::health::run(&target)),
+    }
+}

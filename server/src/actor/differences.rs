@@ -1,0 +1,137 @@
+//! Whether a job that exists is what was asked for: compared over the fields that the caller set.
+
+use autolrs_core::spec::{JobSpec, LrRange, PlainKind, PolicySpec, ResolvedPolicy, ResolvedSpec};
+
+/// The fields, as in the proto, that are set in `asked` and that the job has otherwise. `wanted` is `asked` resolved;
+/// `had` and `had_asked` are the job's.
+pub(super) fn differences(
+    asked: &JobSpec,
+    wanted: &ResolvedSpec,
+    had: &ResolvedSpec,
+    had_asked: &JobSpec,
+) -> Vec<&'static str> {
+    let mut found = Found(Vec::new());
+    found.field("total_steps", asked.total_steps.is_some(), wanted.total_steps == had.total_steps);
+    let (lo, hi) = range(had, had_asked);
+    found.field("lr_min", asked.lr_min.is_some(), asked.lr_min == lo);
+    found.field("lr_max", asked.lr_max.is_some(), asked.lr_max == hi);
+    found.field("fallback_lr", asked.fallback_lr.is_some(), wanted.fallback_lr == had.fallback_lr);
+    found.field("seed", asked.seed.is_some(), wanted.seed == had.seed);
+    let bound = wanted.loss_lower_bound == had.loss_lower_bound;
+    found.field("loss_bound", asked.loss_lower_bound.is_some(), bound);
+    found.field("max_overhead", asked.max_overhead.is_some(), wanted.max_overhead == had.max_overhead);
+    found.field("switch_every", asked.switch_every.is_some(), wanted.switch_every == had.switch_every);
+    found.field("guard", asked.guard.is_some(), wanted.guard == had.guard);
+    found.field("labels", !asked.labels.is_empty(), asked.labels == had_asked.labels);
+    if let Some(policy) = &asked.policy {
+        found.policy(policy, &had.policy);
+    }
+    found.0
+}
+
+/// The range of the job: plain policies keep none, so that only what was asked for is known.
+fn range(had: &ResolvedSpec, had_asked: &JobSpec) -> (Option<f64>, Option<f64>) {
+    let ends = |range: &LrRange| (Some(range.lo), Some(range.hi));
+    match &had.policy {
+        ResolvedPolicy::Scan(scan) => ends(&scan.range),
+        ResolvedPolicy::Paper(paper) => ends(&paper.range),
+        ResolvedPolicy::Plain(_) => (had_asked.lr_min, had_asked.lr_max),
+    }
+}
+
+struct Found(Vec<&'static str>);
+
+impl Found {
+    fn field(&mut self, name: &'static str, set: bool, equal: bool) {
+        if set && !equal {
+            self.0.push(name);
+        }
+    }
+
+    fn option<T: PartialEq>(&mut self, name: &'static str, asked: Option<T>, had: &T) {
+        self.field(name, asked.is_some(), asked.as_ref() == Some(had));
+    }
+
+    fn policy(&mut self, asked: &PolicySpec, had: &ResolvedPolicy) {
+        match (asked, had) {
+            (PolicySpec::Scan(o), ResolvedPolicy::Scan(r)) => {
+                self.option("scan.lr_factor", o.lr_factor, &r.lr_factor);
+                self.option("scan.warmup_fraction", o.warmup_fraction, &r.warmup_fraction);
+                self.option("scan.cooldown_fraction", o.cooldown_fraction, &r.cooldown_fraction);
+            }
+            (PolicySpec::Paper(o), ResolvedPolicy::Paper(r)) => {
+                self.option("paper.candidates", o.candidates, &r.candidates);
+                self.option("paper.kappa", o.kappa, &r.kappa);
+                self.option("paper.tau", o.tau, &r.tau);
+                self.option("paper.tau_max", o.tau_max, &r.tau_max);
+                self.option("paper.trial_fraction", o.trial_fraction, &r.trial_fraction);
+                self.option("paper.warmup_steps", o.warmup_steps, &r.warmup_steps);
+                self.option("paper.warmup_lr", o.warmup_lr, &r.warmup_lr);
+            }
+            (asked, ResolvedPolicy::Plain(r)) => match (asked, &r.kind) {
+                (PolicySpec::Constant(o), PlainKind::Constant) => {
+                    self.option("constant.lr", o.lr, &r.lr);
+                    self.option("constant.warmup_steps", o.warmup_steps, &r.warmup_steps);
+                }
+                (PolicySpec::Cosine(o), PlainKind::Cosine { end_factor }) => {
+                    self.option("cosine.lr", o.lr, &r.lr);
+                    self.option("cosine.warmup_steps", o.warmup_steps, &r.warmup_steps);
+                    self.option("cosine.end_factor", o.end_factor, end_factor);
+                }
+                (PolicySpec::Wsd(o), PlainKind::Wsd { cooldown_steps }) => {
+                    self.option("wsd.lr", o.lr, &r.lr);
+                    self.option("wsd.warmup_steps", o.warmup_steps, &r.warmup_steps);
+                    self.option("wsd.cooldown_steps", o.cooldown_steps, cooldown_steps);
+                }
+                _ => self.0.push("policy"),
+            },
+            _ => self.0.push("policy"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use autolrs_core::spec::{ConstantOptions, ScanOptions, WsdOptions, resolve};
+
+    fn spec() -> JobSpec {
+        JobSpec {
+            total_steps: Some(2000),
+            lr_min: Some(1e-4),
+            lr_max: Some(10.0),
+            fallback_lr: Some(0.1),
+            ..JobSpec::default()
+        }
+    }
+
+    fn compare(asked: &JobSpec, had: &JobSpec) -> Vec<&'static str> {
+        differences(asked, &resolve(asked).unwrap(), &resolve(had).unwrap(), had)
+    }
+
+    #[test]
+    fn only_the_fields_that_are_set_count() {
+        let had = JobSpec { seed: Some(5), guard: Some(false), ..spec() };
+        assert_eq!(compare(&spec(), &had), [""; 0]);
+        assert_eq!(compare(&had, &spec()), ["seed", "guard"]);
+        assert_eq!(compare(&JobSpec { seed: Some(0), ..spec() }, &spec()), [""; 0]);
+    }
+
+    #[test]
+    fn options_of_a_policy_are_compared_with_its_defaults() {
+        let scan = |lr_factor| {
+            let options = ScanOptions { lr_factor: Some(lr_factor), ..ScanOptions::default() };
+            JobSpec { policy: Some(PolicySpec::Scan(options)), ..spec() }
+        };
+        assert_eq!(compare(&scan(0.22), &spec()), [""; 0]);
+        assert_eq!(compare(&scan(0.5), &spec()), ["scan.lr_factor"]);
+        let constant = PolicySpec::Constant(ConstantOptions::default());
+        let constant = JobSpec { policy: Some(constant), ..spec() };
+        assert_eq!(compare(&constant, &spec()), ["policy"]);
+        assert_eq!(compare(&spec(), &constant), [""; 0]);
+        let wsd = PolicySpec::Wsd(WsdOptions { cooldown_steps: Some(7), ..WsdOptions::default() });
+        let wsd = JobSpec { policy: Some(wsd), ..spec() };
+        assert_eq!(compare(&wsd, &constant), ["policy"]);
+        assert_eq!(compare(&wsd, &JobSpec { total_steps: Some(1000), ..wsd.clone() }), ["total_steps"]);
+    }
+}

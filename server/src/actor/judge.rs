@@ -1,0 +1,185 @@
+//! Events: judged, stored if they decide something, and only then answered.
+
+use super::{
+    Actor, Held, JobView, differences, from_store,
+    loaded::{Loaded, Snapshot},
+    rows,
+};
+use crate::{
+    error::Error,
+    store::{
+        RowWrite, StoreError,
+        codec::{self, Kind},
+    },
+    telemetry::metrics,
+};
+use autolrs_core::{
+    job::{Ack, Answer, Cancel, Event, Finish, Job, Open, Opened, Refusal, Report, Row},
+    spec::{JobSpec, ResolvedSpec},
+};
+use std::time::Instant;
+use tracing::Instrument;
+
+/// How often one event is judged again because another process stored first.
+const MAX_RACES: usize = 8;
+
+impl Actor {
+    pub(super) async fn create(&mut self, asked: JobSpec, resolved: ResolvedSpec) -> Result<JobView, Error> {
+        for _ in 0..MAX_RACES {
+            match self.load().await {
+                Ok(had) => {
+                    let Snapshot { job, asked: had_asked, .. } = &had.snapshot;
+                    let fields = differences::differences(&asked, &resolved, job.spec(), had_asked);
+                    if fields.is_empty() {
+                        return self.present().await;
+                    }
+                    return Err(Error::JobDiffers { job: self.key.name.clone(), fields });
+                }
+                Err(Error::JobNotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            let job = Job::create(resolved.clone(), rand::random());
+            let snapshot = Snapshot { created: self.clock.now(), heard: None, asked: asked.clone(), job };
+            match self.save(None, snapshot, &[]).await {
+                Err(StoreError::Conflict { .. }) => continue,
+                result => result.map_err(|e| from_store(&self.key, e))?,
+            }
+            tracing::info!(job = %self.key, policy = resolved.policy_name(), "job created");
+            return self.present().await;
+        }
+        Err(self.raced())
+    }
+
+    pub(super) async fn open(&mut self, open: Open, asked: Option<JobSpec>) -> Result<Opened, Error> {
+        match self.judge(Event::Open(open), asked).await? {
+            Answer::Opened(opened) => {
+                let Opened { session, directive, .. } = &*opened;
+                tracing::info!(job = %self.key, session, seq = directive.seq, "session opened");
+                Ok(*opened)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub(super) async fn report(&mut self, report: Report) -> Result<Ack, Error> {
+        let now = self.clock.now();
+        let loaded = self.load().await?;
+        if report.session == loaded.snapshot.job.session() {
+            loaded.snapshot.heard = Some(now);
+        }
+        match self.judge(Event::Report(report), None).await? {
+            Answer::Ack(ack) => Ok(ack),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub(super) async fn finish(&mut self, finish: Finish) -> Result<JobView, Error> {
+        self.judge(Event::Finish(finish), None).await?;
+        self.present().await
+    }
+
+    pub(super) async fn cancel(&mut self, cancel: Cancel) -> Result<JobView, Error> {
+        self.judge(Event::Cancel(cancel), None).await?;
+        self.present().await
+    }
+
+    /// The answer to an event: durable before it is visible. `asked` replaces the spec as it was asked for.
+    async fn judge(&mut self, event: Event, asked: Option<JobSpec>) -> Result<Answer, Error> {
+        for _ in 0..MAX_RACES {
+            let event = self.prepare(event.clone()).await?;
+            let (clock, name) = (self.clock, self.key.name.clone());
+            let loaded = self.load().await?;
+            let silence = loaded.silence(&clock).unwrap_or_default();
+            let started = Instant::now();
+            let refused = |refusal| refused(name, refusal, silence.as_secs());
+            let admitted = loaded.snapshot.job.admit(event).map_err(refused)?;
+            if !admitted.must_store() {
+                return Ok(loaded.snapshot.job.apply(admitted).answer);
+            }
+            let (expected, mut next) = (loaded.version, loaded.snapshot.clone());
+            let effects = next.job.apply(admitted);
+            if matches!(effects.answer, Answer::Opened(_)) {
+                next.heard = Some(clock.now());
+            }
+            next.asked = asked.clone().unwrap_or(next.asked);
+            let span = tracing::info_span!("decision", job = %self.key);
+            match self.save(Some(expected), next, &effects.rows).instrument(span).await {
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(from_store(&self.key, error)),
+                Ok(()) => {
+                    metrics::decision(started.elapsed());
+                    return Ok(effects.answer);
+                }
+            }
+        }
+        Err(self.raced())
+    }
+
+    /// Puts what only the clock and the store know into an event.
+    async fn prepare(&mut self, event: Event) -> Result<Event, Error> {
+        let clock = self.clock;
+        let loaded = self.load().await?;
+        let active = loaded.active(&clock);
+        Ok(match event {
+            Event::Open(open) => {
+                let checkpoint = match loaded.snapshot.job.needs_checkpoint(&open) {
+                    Some(seq) => rows::checkpoint(&*self.store, &self.key, seq).await?,
+                    None => None,
+                };
+                Event::Open(Open { active, checkpoint, ..open })
+            }
+            Event::Cancel(cancel) => Event::Cancel(Cancel { live: active, ..cancel }),
+            Event::Report(_) | Event::Finish(_) => event,
+        })
+    }
+
+    /// Stores a snapshot with its rows and keeps it in memory. After an error the job is as it was.
+    async fn save(
+        &mut self,
+        expected: Option<u64>,
+        snapshot: Snapshot,
+        rows: &[Row],
+    ) -> Result<(), StoreError> {
+        let encoded = codec::encode(Kind::Snapshot, &snapshot).map_err(|e| e.of(&self.key))?;
+        let writes: Result<Vec<RowWrite>, _> = rows.iter().map(rows::write).collect();
+        let writes = writes.map_err(|e| e.of(&self.key))?;
+        let started = Instant::now();
+        let saved = self.store.save(&self.key, expected, encoded.into(), writes).await;
+        metrics::commit(started.elapsed());
+        match saved {
+            Ok(version) => {
+                tracing::debug!(version, rows = rows.len(), "stored");
+                self.held = Held::Present(Box::new(Loaded { version, snapshot }));
+                Ok(())
+            }
+            Err(error) => {
+                self.doubt(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// After a failed save: what memory holds must be compared with the store before it is used.
+    fn doubt(&mut self, error: &StoreError) {
+        tracing::warn!(job = %self.key, %error, "not stored");
+        self.held = match (std::mem::replace(&mut self.held, Held::Nothing), error) {
+            (_, StoreError::Conflict { .. }) => Held::Nothing,
+            (Held::Present(loaded) | Held::Doubtful(loaded), _) => Held::Doubtful(loaded),
+            (Held::Nothing | Held::Absent, _) => Held::Nothing,
+        };
+    }
+
+    fn raced(&self) -> Error {
+        let detail = format!("another process changed job {} at every attempt", self.key);
+        Error::StoreUnavailable { detail }
+    }
+}
+
+fn refused(job: String, refusal: Refusal, silent_seconds: u64) -> Error {
+    tracing::info!(job, %refusal, "refused");
+    Error::Refused { job, refusal, silent_seconds }
+}
+
+fn unexpected(answer: &Answer) -> Error {
+    Error::Defect { detail: format!("the job answered {answer:?}, which does not fit the question") }
+}

@@ -1,0 +1,143 @@
+//! A job in memory: the core's job, what the store says of it, and what the clock says.
+
+use crate::{
+    clock::{Clock, SILENCE},
+    error::Error,
+    store::{
+        JobKey, StoreError, Stored,
+        codec::{self, Kind},
+    },
+};
+use autolrs_core::{
+    job::{Job, View},
+    spec::JobSpec,
+};
+use serde::{Deserialize, Serialize};
+
+/// What is stored of a job besides its rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Snapshot {
+    /// When it was created, in milliseconds since 1970.
+    pub(super) created: u64,
+    /// When its trainer was last heard, as known at the save.
+    pub(super) heard: Option<u64>,
+    /// The spec as it was asked for.
+    pub(super) asked: JobSpec,
+    /// The state machine.
+    pub(super) job: Job,
+}
+
+/// A snapshot and the version that it has in the store.
+#[derive(Debug, Clone)]
+pub(super) struct Loaded {
+    pub(super) version: u64,
+    pub(super) snapshot: Snapshot,
+}
+
+/// A job as people see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobView {
+    /// Its name.
+    pub name: String,
+    /// Tells it from other jobs of its name.
+    pub uid: u64,
+    /// The spec as it was asked for.
+    pub asked: JobSpec,
+    /// Name of its policy.
+    pub policy: &'static str,
+    /// Revision of the policies' rules that it keeps.
+    pub policy_revision: u32,
+    /// Budget in steps.
+    pub total_steps: u64,
+    /// Its version in the store.
+    pub revision: u64,
+    /// When it was created, in milliseconds since 1970.
+    pub created: u64,
+    /// When its trainer was last heard, in milliseconds since 1970.
+    pub heard: Option<u64>,
+    /// It has a trainer that is silent although it is not done.
+    pub detached: bool,
+    /// What the core knows.
+    pub view: View,
+}
+
+/// A job in a list: one may be damaged.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shown {
+    /// A job.
+    Whole(Box<JobView>),
+    /// A record that can't be read.
+    Damaged {
+        /// The job's name.
+        name: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+impl Shown {
+    /// What a stored record shows.
+    pub(crate) fn stored(key: &JobKey, stored: Result<Stored, StoreError>, clock: &Clock) -> Self {
+        match stored.map_err(|e| from_store(key, e)).and_then(|stored| Loaded::decode(key, &stored, clock)) {
+            Ok(loaded) => Self::Whole(Box::new(loaded.view(key, clock))),
+            Err(error) => Self::Damaged { name: key.name.clone(), detail: error.to_string() },
+        }
+    }
+}
+
+impl Loaded {
+    pub(super) fn decode(key: &JobKey, stored: &Stored, clock: &Clock) -> Result<Self, Error> {
+        let decoded = codec::decode::<Snapshot>(Kind::Snapshot, &stored.snapshot);
+        let mut snapshot = decoded.map_err(|e| from_store(key, e.of(key)))?;
+        snapshot.heard = snapshot.heard.map(|heard| clock.excuse(heard));
+        Ok(Self { version: stored.version, snapshot })
+    }
+
+    /// Time since its trainer was heard; none if it never was.
+    pub(super) fn silence(&self, clock: &Clock) -> Option<std::time::Duration> {
+        self.snapshot.heard.map(|heard| clock.since(heard))
+    }
+
+    /// Whether its trainer was heard in the last 60 s.
+    pub(super) fn active(&self, clock: &Clock) -> bool {
+        self.silence(clock).is_some_and(|silence| silence <= SILENCE)
+    }
+
+    pub(super) fn view(&self, key: &JobKey, clock: &Clock) -> JobView {
+        let Snapshot { created, heard, asked, job } = &self.snapshot;
+        let spec = job.spec();
+        JobView {
+            name: key.name.clone(),
+            uid: job.uid(),
+            asked: asked.clone(),
+            policy: spec.policy_name(),
+            policy_revision: spec.policy_revision,
+            total_steps: spec.total_steps,
+            revision: self.version,
+            created: *created,
+            heard: *heard,
+            detached: job.ended().is_none() && job.session() > 0 && !self.active(clock),
+            view: job.view(),
+        }
+    }
+}
+
+/// What a store's error means for the call.
+pub(crate) fn from_store(key: &JobKey, error: StoreError) -> Error {
+    match error {
+        StoreError::Damaged { what, .. } => Error::JobDamaged { job: key.name.clone(), detail: what },
+        newer @ StoreError::NewerRecord { .. } => {
+            Error::JobDamaged { job: key.name.clone(), detail: newer.to_string() }
+        }
+        unfit @ (StoreError::TooLarge { .. } | StoreError::Unencodable { .. }) => {
+            Error::Defect { detail: unfit.to_string() }
+        }
+        away @ (StoreError::Conflict { .. }
+        | StoreError::Unavailable(_)
+        | StoreError::Full { .. }
+        | StoreError::Locked { .. }
+        | StoreError::NewerStore { .. }
+        | StoreError::NotAStore { .. }
+        | StoreError::Directory { .. }) => Error::StoreUnavailable { detail: away.to_string() },
+    }
+}

@@ -1,0 +1,174 @@
+//! The owner of one job. Messages come through a bounded mailbox and are handled one after the other, so that a job
+//! needs no lock. A decision is stored before it is answered; if another process stored one first, the job is loaded
+//! again and the same event is judged again.
+
+mod differences;
+mod judge;
+mod loaded;
+mod rows;
+
+pub use self::{
+    loaded::{JobView, Shown},
+    rows::StageView,
+};
+pub(crate) use loaded::from_store;
+
+use crate::{
+    clock::Clock,
+    error::Error,
+    store::{JobKey, JobStore},
+};
+use autolrs_core::{
+    job::{Ack, Cancel, Finish, Open, Opened, Report},
+    spec::{JobSpec, ResolvedSpec},
+};
+use loaded::Loaded;
+use std::sync::Arc;
+use tokio::sync::{oneshot, watch};
+
+/// Where the answer goes.
+pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What may change the course of a trainer between its reports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Signal {
+    /// Number of the newest session.
+    pub session: u64,
+    /// The interrupt that waits for the trainer.
+    pub interrupt: Option<u64>,
+}
+
+/// What can be asked of a job.
+#[derive(Debug)]
+pub enum Message {
+    /// Make it, or check that it is the same.
+    Create(Box<(JobSpec, ResolvedSpec)>, Reply<JobView>),
+    /// Make the caller its trainer. The spec is the new one as it was asked for.
+    Open(Box<(Open, Option<JobSpec>)>, Reply<Opened>),
+    /// Enter losses.
+    Report(Report, Reply<Ack>),
+    /// End it early and in order.
+    Finish(Finish, Reply<JobView>),
+    /// End it without training on.
+    Cancel(Cancel, Reply<JobView>),
+    /// Show it.
+    Show(Reply<Shown>),
+    /// Show a stage.
+    Stage(u32, Reply<StageView>),
+    /// Repeat what is known, and tell of what changes from then on.
+    Listen(Reply<(Ack, watch::Receiver<Signal>)>),
+}
+
+/// What is in memory.
+#[derive(Debug)]
+enum Held {
+    /// Not asked yet, or no longer to be trusted.
+    Nothing,
+    /// The store has no such job.
+    Absent,
+    /// The job.
+    Present(Box<Loaded>),
+    /// The job; a save failed and may or may not have happened.
+    Doubtful(Box<Loaded>),
+}
+
+/// The owner of one job.
+pub struct Actor {
+    key: JobKey,
+    store: Arc<dyn JobStore>,
+    clock: Clock,
+    held: Held,
+    signal: watch::Sender<Signal>,
+}
+
+impl Actor {
+    /// An owner that has not loaded its job yet.
+    pub fn new(key: JobKey, store: Arc<dyn JobStore>, clock: Clock) -> Self {
+        Self { key, store, clock, held: Held::Nothing, signal: watch::Sender::new(Signal::default()) }
+    }
+
+    /// Does what a message asks and answers it. A caller that no longer waits changes nothing.
+    pub async fn handle(&mut self, message: Message) {
+        match message {
+            Message::Create(specs, reply) => answer(reply, self.create(specs.0, specs.1).await),
+            Message::Open(open, reply) => answer(reply, self.open(open.0, open.1).await),
+            Message::Report(report, reply) => answer(reply, self.report(report).await),
+            Message::Finish(finish, reply) => answer(reply, self.finish(finish).await),
+            Message::Cancel(cancel, reply) => answer(reply, self.cancel(cancel).await),
+            Message::Show(reply) => answer(reply, self.show().await),
+            Message::Stage(stage, reply) => answer(reply, self.stage(stage).await),
+            Message::Listen(reply) => answer(reply, self.listen().await),
+        }
+        self.tell();
+    }
+
+    /// Whether it holds no job: there is none, or its record can't be read.
+    pub fn is_empty(&self) -> bool {
+        matches!(self.held, Held::Nothing | Held::Absent)
+    }
+
+    async fn show(&mut self) -> Result<Shown, Error> {
+        match self.present().await {
+            Ok(loaded) => Ok(Shown::Whole(Box::new(loaded))),
+            Err(Error::JobDamaged { job, detail }) => Ok(Shown::Damaged { name: job, detail }),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn stage(&mut self, stage: u32) -> Result<StageView, Error> {
+        let view = self.present().await?;
+        let found = rows::stage(&*self.store, &self.key, stage).await?;
+        let empty = found.trials.is_empty() && found.commit.is_none() && found.end.is_none();
+        let open = view.view.phase.is_some() && view.view.stage == stage;
+        if empty && !open {
+            Err(Error::StageNotFound { job: self.key.name.clone(), stage })
+        } else {
+            Ok(found)
+        }
+    }
+
+    async fn listen(&mut self) -> Result<(Ack, watch::Receiver<Signal>), Error> {
+        let ack = self.load().await?.snapshot.job.heartbeat();
+        self.tell();
+        Ok((ack, self.signal.subscribe()))
+    }
+
+    async fn present(&mut self) -> Result<JobView, Error> {
+        let (key, clock) = (self.key.clone(), self.clock);
+        self.load().await.map(|loaded| loaded.view(&key, &clock))
+    }
+
+    /// Tells the listeners what has changed.
+    fn tell(&self) {
+        let Held::Present(loaded) = &self.held else { return };
+        let job = &loaded.snapshot.job;
+        let now = Signal { session: job.session(), interrupt: job.interrupt() };
+        self.signal.send_if_modified(|signal| std::mem::replace(signal, now) != now);
+    }
+
+    /// The job, from memory or from the store.
+    async fn load(&mut self) -> Result<&mut Loaded, Error> {
+        if !matches!(self.held, Held::Present(_)) {
+            let stored = self.store.load(&self.key).await.map_err(|e| from_store(&self.key, e))?;
+            self.held = match (std::mem::replace(&mut self.held, Held::Nothing), stored) {
+                (_, None) => Held::Absent,
+                (Held::Doubtful(loaded), Some(stored)) if loaded.version == stored.version => {
+                    Held::Present(loaded)
+                }
+                (_, Some(stored)) => {
+                    Held::Present(Box::new(Loaded::decode(&self.key, &stored, &self.clock)?))
+                }
+            };
+        }
+        match &mut self.held {
+            Held::Present(loaded) => Ok(loaded),
+            _ => Err(Error::JobNotFound { job: self.key.name.clone() }),
+        }
+    }
+}
+
+fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {
+    if reply.send(result).is_err() {
+        tracing::debug!("the caller no longer waits for the answer");
+    }
+}

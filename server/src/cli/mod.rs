@@ -1,0 +1,125 @@
+//! The command line.
+
+pub mod client;
+pub mod health;
+pub mod jobs;
+pub mod render;
+
+use crate::{
+    config::{Config, ConfigError, knobs::KNOBS},
+    exit,
+};
+use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+use client::{ClientError, Target};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+
+/// Schedules the learning rate of training runs: the daemon, and what people ask it.
+#[derive(Debug, Parser)]
+#[command(name = "autolrs", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server. A flag beats its environment variable, and that the file.
+    Serve(ServeArgs),
+    /// Ask a running server about jobs.
+    #[command(subcommand)]
+    Jobs(jobs::JobsCommand),
+    /// Exit with 0 if the server is serving, else with 1: for container probes.
+    Health(Target),
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// A TOML file with any of the settings below (`data_dir = "..."`).
+    #[arg(long, env = "AUTOLRS_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl ServeArgs {
+    /// The configuration from these flags, the environment and the file.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        let env =
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        Config::read(&self.flags.0, &env.collect(), self.config.as_deref())
+    }
+}
+
+/// The flags that were given, by key. They are made from the table of knobs, and read with the other sources, so that
+/// all mistakes are told at once.
+#[derive(Debug, Default)]
+struct Flags(BTreeMap<String, String>);
+
+impl Args for Flags {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.args(KNOBS.iter().map(|knob| -> Arg { knob.arg() }))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = |key: &str| matches.get_one::<String>(key).cloned();
+        Ok(Self(KNOBS.iter().filter_map(|knob| Some((knob.key.to_owned(), given(knob.key)?))).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// Prints what clap has to say: help and version to stdout, mistakes to stderr.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    // A closed pipe is no reason to fail.
+    drop(error.print());
+    ExitCode::from(if asked { exit::OK } else { exit::USAGE })
+}
+
+/// Prints an error.
+pub fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
+    eprintln!("autolrs: {error}");
+    ExitCode::from(code)
+}
+
+/// The end of a command that asked a server.
+pub fn finish(result: Result<(), ClientError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(error) => fail(&error, error.exit_code()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_read_by_key() {
+        let cli = Cli::try_parse_from(["autolrs", "serve", "--data-dir", "x", "--insecure", "--idle=5"]);
+        let Command::Serve(args) = cli.unwrap().command else { panic!("not serve") };
+        let flags: Vec<_> = args.flags.0.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(flags, [("data_dir", "x"), ("idle", "5"), ("insecure", "true")]);
+    }
+}

@@ -1,0 +1,67 @@
+//! The only clock: milliseconds since 1970 that never go back while the process lives. The core has none; what time
+//! decides (who is active, who is detached) is told to it.
+
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+
+/// A trainer that was silent for longer is detached, and its session may be taken over.
+pub const SILENCE: Duration = Duration::from_secs(60);
+
+/// Tells the time.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    started: Instant,
+    started_millis: u64,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    pub fn start() -> Self {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { started: Instant::now(), started_millis: millis(since_1970) }
+    }
+
+    /// Now, in milliseconds since 1970.
+    pub fn now(&self) -> u64 {
+        self.started_millis + millis(self.started.elapsed())
+    }
+
+    /// When the server started, in milliseconds since 1970.
+    pub fn started(&self) -> u64 {
+        self.started_millis
+    }
+
+    /// Time since a moment in milliseconds since 1970; none for the future.
+    pub fn since(&self, moment: u64) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(moment))
+    }
+
+    /// What a stored moment of hearing means for a job that was just loaded: a trainer that was heard shortly before
+    /// the server started could not be heard while it was away.
+    pub fn excuse(&self, heard: u64) -> u64 {
+        let before_start = self.started_millis.saturating_sub(heard);
+        if before_start > 0 && before_start < millis(SILENCE) { self.started_millis } else { heard }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_servers_absence_is_no_silence() {
+        let clock = Clock::start();
+        let start = clock.started();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(clock.now(), start + 5000);
+        assert_eq!(clock.excuse(start - 59_999), start);
+        assert_eq!(clock.excuse(start - 60_000), start - 60_000);
+        assert_eq!(clock.excuse(start + 3), start + 3);
+        assert_eq!(clock.since(start + 1000), Duration::from_secs(4));
+        assert_eq!(clock.since(start + 9000), Duration::ZERO);
+    }
+}

@@ -1,0 +1,139 @@
+//! Every knob of `autolrs serve` once: its key in the file, its flag, its environment variable, its default and what it
+//! costs. The command line, the reader and the documentation are made from this table.
+
+use clap::{Arg, ArgAction};
+
+/// Prefix of the environment variables.
+pub const PREFIX: &str = "AUTOLRS_";
+
+/// One setting.
+#[derive(Debug)]
+pub struct Knob {
+    /// Key in the file. The flag has `-` for `_`; the variable is [`PREFIX`] and the key in capitals.
+    pub key: &'static str,
+    /// What stands for the value in `--help`; empty: a switch that may stand without one.
+    pub value: &'static str,
+    /// The value when nobody sets it.
+    pub default: &'static str,
+    /// Meaning, unit, range and cost.
+    pub help: &'static str,
+}
+
+/// The knobs, in the order of `--help`.
+pub const KNOBS: &[Knob] = &[
+    Knob {
+        key: "listen",
+        value: "ADDRESS",
+        default: "127.0.0.1:7461",
+        help: "Address and port of the gRPC listener",
+    },
+    Knob {
+        key: "http_listen",
+        value: "ADDRESS",
+        default: "127.0.0.1:7462",
+        help: "Address and port of /metrics, /livez and /readyz, or `off`",
+    },
+    Knob {
+        key: "insecure",
+        value: "",
+        default: "false",
+        help: "Allow listeners beyond loopback although they have neither TLS nor authentication",
+    },
+    Knob {
+        key: "data_dir",
+        value: "DIR",
+        default: "autolrs-data",
+        help: "Where the jobs are stored; made if absent; one server at a time",
+    },
+    Knob {
+        key: "log_format",
+        value: "FORMAT",
+        default: "text",
+        help: "Log lines on stderr: `text` or `json`",
+    },
+    Knob {
+        key: "log_level",
+        value: "FILTER",
+        default: "info",
+        help: "error, warn, info, debug, trace, or a filter such as `info,autolrs_server::actor=debug`",
+    },
+    Knob {
+        key: "max_message_bytes",
+        value: "BYTES",
+        default: "4194304",
+        help: "Largest gRPC message, 64 KiB to 64 MiB; each request under way may hold as much memory",
+    },
+    Knob {
+        key: "max_requests",
+        value: "N",
+        default: "1024",
+        help: "Requests under way at once, 1 to 65536; more are refused with RESOURCE_EXHAUSTED",
+    },
+    Knob {
+        key: "max_trainers",
+        value: "N",
+        default: "10000",
+        help: "Train streams at once, 1 to 1000000; each costs about 20 KiB; more are refused",
+    },
+    Knob {
+        key: "mailbox",
+        value: "N",
+        default: "64",
+        help: "Requests that may wait for one job, 1 to 65536; more are refused with RESOURCE_EXHAUSTED",
+    },
+    Knob {
+        key: "request_timeout",
+        value: "SECONDS",
+        default: "30",
+        help: "Longest time for one request, 1 to 600; less than the trainers' decision time-out",
+    },
+    Knob {
+        key: "keepalive",
+        value: "SECONDS",
+        default: "30",
+        help: "Silence after which a connection is pinged, 1 to 3600; it is closed 20 s later if it stays silent",
+    },
+    Knob {
+        key: "idle",
+        value: "SECONDS",
+        default: "600",
+        help: "A job that nobody asks for leaves memory after this, 1 to 86400; it comes back on demand",
+    },
+    Knob {
+        key: "drain",
+        value: "SECONDS",
+        default: "20",
+        help: "Longest time to finish what is under way at the end, 0 to 600; less than the grace of what stops us",
+    },
+];
+
+impl Knob {
+    /// The knob with this key.
+    pub fn find(key: &str) -> Option<&'static Self> {
+        KNOBS.iter().find(|knob| knob.key == key)
+    }
+
+    /// Its environment variable.
+    pub fn variable(&self) -> String {
+        format!("{PREFIX}{}", self.key.to_ascii_uppercase())
+    }
+
+    /// Its flag with the dashes.
+    pub fn flag(&self) -> String {
+        format!("--{}", self.key.replace('_', "-"))
+    }
+
+    /// Its flag, for the command line.
+    pub(crate) fn arg(&self) -> Arg {
+        let help = format!("{} [env: {}] [default: {}]", self.help, self.variable(), self.default);
+        let arg = Arg::new(self.key).long(self.key.replace('_', "-")).help(help).action(ArgAction::Set);
+        if self.value.is_empty() {
+            return arg
+                .num_args(0..=1)
+                .default_missing_value("true")
+                .require_equals(true)
+                .value_name("true|false");
+        }
+        arg.value_name(self.value)
+    }
+}

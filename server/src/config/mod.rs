@@ -1,0 +1,105 @@
+//! Configuration of `autolrs serve`: flag over environment over file, checked once, all errors at once.
+
+pub mod knobs;
+mod read;
+mod sources;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// A checked configuration. The fields are described by [`knobs::KNOBS`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The gRPC listener.
+    pub listen: SocketAddr,
+    /// The plain HTTP listener; none: off.
+    pub http_listen: Option<SocketAddr>,
+    /// Where the store keeps its files.
+    pub data_dir: PathBuf,
+    /// Log lines.
+    pub log: LogConfig,
+    /// What bounds memory and time.
+    pub limits: Limits,
+    /// Longest time to finish what is under way when the server is told to end.
+    pub drain: Duration,
+}
+
+/// How to log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Text for people or JSON for machines.
+    pub format: LogFormat,
+    /// A filter of `tracing_subscriber::EnvFilter`, checked.
+    pub filter: String,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text per event.
+    Text,
+    /// One JSON object per event.
+    Json,
+}
+
+/// What bounds memory and time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest gRPC message in bytes.
+    pub max_message_bytes: usize,
+    /// Requests under way at once.
+    pub max_requests: usize,
+    /// `Train` streams at once.
+    pub max_trainers: usize,
+    /// Requests that may wait for one job.
+    pub mailbox: usize,
+    /// Longest time for one request.
+    pub request_timeout: Duration,
+    /// Silence after which a connection is pinged.
+    pub keepalive: Duration,
+    /// Silence after which a job leaves memory.
+    pub idle: Duration,
+}
+
+/// What is wrong with one setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, or the variable that is none.
+    pub key: String,
+    /// What it must be instead, with the value found and where.
+    pub message: String,
+}
+
+/// Everything that is wrong, in the order found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError(pub Vec<Problem>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration is not usable:")?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {} {}", problem.key, problem.message))
+    }
+}
+
+impl Config {
+    /// The configuration from the flags that were given (by key), the environment and a file.
+    ///
+    /// # Errors
+    /// Every setting that is unknown or out of range, at once.
+    pub fn read(
+        flags: &BTreeMap<String, String>,
+        env: &HashMap<String, String>,
+        file: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        let (settings, problems) = sources::merge(flags, env, file);
+        read::Reader::new(settings, problems).config()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! Turns settings (text with an origin) into the typed configuration.
+
+use super::{Config, ConfigError, Limits, LogConfig, LogFormat, Problem, sources::Setting};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
+    path::PathBuf,
+    time::Duration,
+};
+use tracing_subscriber::EnvFilter;
+
+pub(super) struct Reader {
+    settings: BTreeMap<&'static str, Setting>,
+    problems: Vec<Problem>,
+}
+
+impl Reader {
+    pub(super) fn new(settings: BTreeMap<&'static str, Setting>, problems: Vec<Problem>) -> Self {
+        Self { settings, problems }
+    }
+
+    pub(super) fn config(mut self) -> Result<Config, ConfigError> {
+        let insecure = self.value("insecure", "true or false", |text| text.parse().ok()).unwrap_or(false);
+        let listen = self.address("listen", insecure);
+        let off = self.text("http_listen") == "off";
+        let http_listen = (!off).then(|| self.address("http_listen", insecure));
+        let data_dir = self.value("data_dir", "the path of a directory", |text| {
+            (!text.is_empty()).then(|| PathBuf::from(text))
+        });
+        let log = self.log();
+        let limits = self.limits();
+        let drain = self.seconds("drain", 0..=600);
+        if !self.problems.is_empty() {
+            return Err(ConfigError(self.problems));
+        }
+        Ok(Config { listen, http_listen, data_dir: data_dir.unwrap_or_default(), log, limits, drain })
+    }
+
+    fn log(&mut self) -> LogConfig {
+        let format = self.value("log_format", "text or json", |text| match text {
+            "text" => Some(LogFormat::Text),
+            "json" => Some(LogFormat::Json),
+            _ => None,
+        });
+        let filter =
+            self.value("log_level", "a level or a filter such as info,autolrs_server=debug", |text| {
+                EnvFilter::try_new(text).ok().map(|_| text.to_owned())
+            });
+        LogConfig { format: format.unwrap_or(LogFormat::Text), filter: filter.unwrap_or_default() }
+    }
+
+    fn limits(&mut self) -> Limits {
+        Limits {
+            max_message_bytes: self.number("max_message_bytes", 65_536..=67_108_864) as usize,
+            max_requests: self.number("max_requests", 1..=65_536) as usize,
+            max_trainers: self.number("max_trainers", 1..=1_000_000) as usize,
+            mailbox: self.number("mailbox", 1..=65_536) as usize,
+            request_timeout: self.seconds("request_timeout", 1..=600),
+            keepalive: self.seconds("keepalive", 1..=3600),
+            idle: self.seconds("idle", 1..=86_400),
+        }
+    }
+
+    fn address(&mut self, key: &'static str, insecure: bool) -> SocketAddr {
+        let what = if key == "listen" {
+            "an address and a port such as 127.0.0.1:7461"
+        } else {
+            "an address and a port such as 127.0.0.1:7462, or off"
+        };
+        let Some(address) = self.value(key, what, |text| text.parse::<SocketAddr>().ok()) else {
+            return (Ipv4Addr::LOCALHOST, 0).into();
+        };
+        if !address.ip().is_loopback() && !insecure {
+            let message = format!(
+                "is beyond loopback ({address}): there is no TLS and no authentication yet, so whoever reaches the \
+                 port can read and end every job; add --insecure if everyone on that network may"
+            );
+            self.problems.push(Problem { key: key.into(), message });
+        }
+        address
+    }
+
+    fn seconds(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Duration {
+        Duration::from_secs(self.number(key, range))
+    }
+
+    /// The number, or the range's start beside a problem.
+    fn number(&mut self, key: &'static str, range: RangeInclusive<u64>) -> u64 {
+        let what = format!("a whole number from {} to {}", range.start(), range.end());
+        let value =
+            self.value(key, &what, |text| text.parse::<u64>().ok().filter(|number| range.contains(number)));
+        value.unwrap_or(*range.start())
+    }
+
+    fn value<T>(&mut self, key: &'static str, what: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let setting = self.settings.get(key)?;
+        let value = parse(&setting.text);
+        if value.is_none() {
+            let message = format!("must be {what}, is {:?} (from {})", setting.text, setting.origin);
+            self.problems.push(Problem { key: key.into(), message });
+        }
+        value
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.settings.get(key).map_or("", |setting| &setting.text)
+    }
+}

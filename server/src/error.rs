@@ -1,0 +1,94 @@
+//! Why a call was refused: the closed list. [`crate::rpc::status`] turns it into gRPC, in one match.
+
+use autolrs_core::job::Refusal;
+
+/// What is wrong with one field of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Path of the field in the request, as in the proto: `spec.lr_min`.
+    pub field: String,
+    /// What it must be instead, with the value found.
+    pub description: String,
+}
+
+/// Why a call was refused. A refused call has changed nothing.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// Fields are absent or out of range: all of them.
+    #[error("{}", list(violations))]
+    Invalid {
+        /// The job that was named, as it was named.
+        job: String,
+        /// At least one.
+        violations: Vec<Violation>,
+    },
+    /// The job refused the event.
+    #[error("{refusal}")]
+    Refused {
+        /// Its name.
+        job: String,
+        /// Why.
+        refusal: Refusal,
+        /// Seconds since its trainer was heard; 0 if it never was.
+        silent_seconds: u64,
+    },
+    /// There is no such job.
+    #[error("there is no job {job:?}")]
+    JobNotFound {
+        /// The name.
+        job: String,
+    },
+    /// The job has no such stage yet.
+    #[error("job {job:?} has no stage {stage} yet")]
+    StageNotFound {
+        /// The job.
+        job: String,
+        /// The stage that was asked for.
+        stage: u32,
+    },
+    /// The job exists with another spec.
+    #[error("job {job:?} exists with another spec ({}): choose another name, or open with restart", fields.join(", "))]
+    JobDiffers {
+        /// The job.
+        job: String,
+        /// Fields that differ, as in the proto.
+        fields: Vec<&'static str>,
+    },
+    /// A limit of the server is reached.
+    #[error("the server's limit of {limit} is reached; try again")]
+    LimitReached {
+        /// Which.
+        limit: &'static str,
+    },
+    /// The store can't be read or written.
+    #[error("the store is not available: {detail}; nothing was lost, try again")]
+    StoreUnavailable {
+        /// What it says.
+        detail: String,
+    },
+    /// The record of the job can't be read.
+    #[error("the record of job {job:?} is damaged: {detail}; other jobs go on")]
+    JobDamaged {
+        /// The job.
+        job: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The server is about to end.
+    #[error("the server is draining before its end; reconnect")]
+    Draining,
+    /// The request took longer than it may.
+    #[error("the request took longer than the server's request_timeout; repeat it: it has one effect")]
+    TimedOut,
+    /// A defect of the server, told in its log.
+    #[error("a defect of the server: {detail}; the stored job is as it was")]
+    Defect {
+        /// What happened.
+        detail: String,
+    },
+}
+
+fn list(violations: &[Violation]) -> String {
+    let sentences: Vec<_> = violations.iter().map(|v| format!("{} {}", v.field, v.description)).collect();
+    sentences.join("; ")
+}

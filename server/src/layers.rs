@@ -1,0 +1,58 @@
+//! What stands between a request and its handler.
+
+use crate::{error::Error, rpc::status::status};
+use axum::{error_handling::HandleErrorLayer, response::Response};
+use http::Request;
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
+use tonic::body::Body;
+use tower::{
+    BoxError, Service, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::error::Overloaded,
+    timeout::error::Elapsed, util::BoxCloneSyncService,
+};
+
+/// A service with its layers on.
+pub(crate) type Layered = BoxCloneSyncService<Request<Body>, Response, Infallible>;
+
+/// Limits that several services share.
+#[derive(Debug, Clone)]
+pub(crate) struct Layers {
+    places: Arc<Semaphore>,
+    request_timeout: Duration,
+}
+
+impl Layers {
+    pub(crate) fn new(max_requests: usize, request_timeout: Duration) -> Self {
+        Self { places: Arc::new(Semaphore::new(max_requests)), request_timeout }
+    }
+
+    /// The layers from the outside in. Probes and reflection have none of them: they must be answered under load.
+    pub(crate) fn around<S>(&self, service: S) -> Layered
+    where
+        S: Service<Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+        S: Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
+        let layers = ServiceBuilder::new()
+            // Turns what the layers below say into gRPC.
+            .layer(HandleErrorLayer::new(refuse))
+            // Sheds at once what the limit below would make wait: a caller knows better when to come back.
+            .load_shed()
+            // Bounds memory: requests under way, over all connections.
+            .layer(GlobalConcurrencyLimitLayer::with_semaphore(self.places.clone()))
+            // Frees the place of a caller that sends its body forever.
+            .timeout(self.request_timeout);
+        BoxCloneSyncService::new(layers.service(service))
+    }
+}
+
+async fn refuse(error: BoxError) -> Response {
+    let error = if error.is::<Overloaded>() {
+        Error::LimitReached { limit: "requests under way" }
+    } else if error.is::<Elapsed>() {
+        Error::TimedOut
+    } else {
+        Error::Defect { detail: error.to_string() }
+    };
+    status(&error).into_http()
+}

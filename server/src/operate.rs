@@ -1,0 +1,114 @@
+//! What machines ask to operate the server: gRPC health, and over plain HTTP `/metrics`, `/livez` and `/readyz`.
+
+use crate::{
+    store::{Health, JobStore},
+    telemetry::metrics,
+};
+use autolrs_proto::v1::{
+    job_service_server::SERVICE_NAME as JOB_SERVICE, trainer_service_server::SERVICE_NAME as TRAINER_SERVICE,
+};
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+/// How often the event loop shows that it is alive.
+const BEAT: Duration = Duration::from_secs(1);
+/// Silence of the event loop after which it counts as stuck.
+const LOOP_SILENCE: Duration = Duration::from_secs(10);
+/// Silence of the store's writer after which it counts as stuck: a disk may need long, but not that long.
+const WRITER_SILENCE: Duration = Duration::from_secs(60);
+
+/// What the probes look at.
+#[derive(Clone)]
+pub struct Probes {
+    store: Arc<dyn JobStore>,
+    health: watch::Receiver<Health>,
+    draining: CancellationToken,
+    metrics: PrometheusHandle,
+    beat: Arc<Mutex<Instant>>,
+}
+
+impl Probes {
+    /// Probes of a store, and of this process until it drains.
+    pub fn new(store: Arc<dyn JobStore>, draining: CancellationToken, metrics: PrometheusHandle) -> Self {
+        let health = store.health();
+        Self { store, health, draining, metrics, beat: Arc::new(Mutex::new(Instant::now())) }
+    }
+
+    /// The plain HTTP service. It says nothing of any job.
+    pub fn routes(self) -> Router {
+        Router::new()
+            .route("/metrics", get(|State(probes): State<Self>| async move { probes.metrics.render() }))
+            .route("/livez", get(|State(probes): State<Self>| async move { probes.live() }))
+            .route("/readyz", get(|State(probes): State<Self>| async move { probes.ready() }))
+            .with_state(self)
+    }
+
+    /// Beats, so that `/livez` sees whether the event loop turns, and lets the histograms forget. Never ends.
+    pub async fn beat(self) {
+        let mut interval = tokio::time::interval(BEAT);
+        loop {
+            interval.tick().await;
+            *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            self.metrics.run_upkeep();
+        }
+    }
+
+    /// Tells gRPC health what the store says, and that the server drains. Ends when it drains.
+    pub async fn report(mut self, reporter: HealthReporter) {
+        loop {
+            let health = self.health.borrow_and_update().clone();
+            let healthy = health == Health::Healthy;
+            match &health {
+                Health::Healthy => tracing::info!("serving"),
+                Health::Unavailable(reason) => tracing::error!(reason, "not serving: the store is away"),
+            }
+            metrics::store_healthy(healthy);
+            set(&reporter, if healthy { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+            tokio::select! {
+                changed = self.health.changed() => if changed.is_err() { break },
+                () = self.draining.cancelled() => break,
+            }
+        }
+        set(&reporter, ServingStatus::NotServing).await;
+    }
+
+    fn live(&self) -> (StatusCode, String) {
+        let beat = *self.beat.lock().unwrap_or_else(PoisonError::into_inner);
+        let (event_loop, writer) = (beat.elapsed(), self.store.heartbeat().elapsed());
+        if event_loop > LOOP_SILENCE {
+            return unavailable(format!("the event loop is stuck since {} s", event_loop.as_secs()));
+        }
+        if writer > WRITER_SILENCE {
+            return unavailable(format!("the store's writer is stuck since {} s", writer.as_secs()));
+        }
+        (StatusCode::OK, "ok\n".into())
+    }
+
+    fn ready(&self) -> (StatusCode, String) {
+        if self.draining.is_cancelled() {
+            return unavailable("draining".into());
+        }
+        match &*self.health.borrow() {
+            Health::Healthy => (StatusCode::OK, "ok\n".into()),
+            Health::Unavailable(reason) => unavailable(format!("the store is away: {reason}")),
+        }
+    }
+}
+
+/// Sets the whole server and each of its services.
+async fn set(reporter: &HealthReporter, status: ServingStatus) {
+    for service in ["", JOB_SERVICE, TRAINER_SERVICE] {
+        reporter.set_service_status(service, status).await;
+    }
+}
+
+fn unavailable(why: String) -> (StatusCode, String) {
+    (StatusCode::SERVICE_UNAVAILABLE, why + "\n")
+}

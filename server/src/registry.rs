@@ -1,0 +1,198 @@
+//! Which actor owns which job. An actor is made when its job is asked for and leaves memory when nobody asks for a
+//! while; nothing is lost then, because what matters is stored.
+
+use crate::{
+    actor::{Actor, Message, Reply, Shown, from_store},
+    clock::Clock,
+    error::Error,
+    store::{JobKey, JobStore},
+    telemetry::metrics,
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::{mpsc, mpsc::error::TrySendError, oneshot};
+use tokio_util::task::TaskTracker;
+
+/// What bounds the actors.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Messages that may wait for one job.
+    pub mailbox: usize,
+    /// Silence after which a job leaves memory.
+    pub idle: Duration,
+}
+
+/// The actors of a server. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Arc<dyn JobStore>,
+    clock: Clock,
+    bounds: Bounds,
+    /// Messages are sent under this lock, so that an actor whose mailbox is empty can leave without losing one.
+    actors: Mutex<Actors>,
+    tasks: TaskTracker,
+}
+
+#[derive(Default)]
+struct Actors {
+    /// By job: the actor's number and its mailbox.
+    mailboxes: HashMap<JobKey, (u64, mpsc::Sender<Message>)>,
+    /// Actors started so far.
+    started: u64,
+    closed: bool,
+}
+
+impl Registry {
+    /// No actor yet.
+    pub fn new(store: Arc<dyn JobStore>, clock: Clock, bounds: Bounds) -> Self {
+        let tasks = TaskTracker::new();
+        let shared = Shared { store, clock, bounds, actors: Mutex::default(), tasks };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Asks a job something and waits for the answer.
+    ///
+    /// # Errors
+    /// What the job answers, [`Error::LimitReached`] if too many wait for it, [`Error::Draining`].
+    pub async fn ask<T>(&self, key: &JobKey, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(key, message(reply))?;
+        answer.await.unwrap_or_else(|_| Err(lost(key)))
+    }
+
+    /// A page of jobs, damaged ones included, in the order of their names; those in memory as they are there.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`].
+    pub async fn page(&self, tenant: &str, after: Option<&str>, limit: usize) -> Result<Vec<Shown>, Error> {
+        let Shared { store, clock, .. } = &*self.shared;
+        let listed = store.list(tenant, after, limit).await;
+        let mut page = Vec::new();
+        for listed in listed.map_err(|e| from_store(&JobKey::new(tenant, ""), e))? {
+            let key = JobKey::new(tenant, listed.name);
+            let live = if self.is_live(&key) { self.ask(&key, Message::Show).await.ok() } else { None };
+            page.push(live.unwrap_or_else(|| Shown::stored(&key, listed.stored, clock)));
+        }
+        Ok(page)
+    }
+
+    /// Takes no more messages, and waits until those that were taken are answered.
+    pub async fn close(&self) {
+        {
+            let mut actors = self.shared.lock();
+            actors.closed = true;
+            actors.mailboxes.clear();
+        }
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    fn is_live(&self, key: &JobKey) -> bool {
+        self.shared.lock().mailboxes.contains_key(key)
+    }
+
+    fn send(&self, key: &JobKey, message: Message) -> Result<(), Error> {
+        let mut actors = self.shared.lock();
+        if actors.closed {
+            return Err(Error::Draining);
+        }
+        let present = actors.mailboxes.get(key).map(|(_, mailbox)| mailbox).filter(|m| !m.is_closed());
+        let mailbox = match present {
+            Some(mailbox) => mailbox.clone(),
+            None => self.start(key, &mut actors),
+        };
+        mailbox.try_send(message).map_err(|error| match error {
+            TrySendError::Full(_) => Error::LimitReached { limit: "requests that wait for one job" },
+            TrySendError::Closed(_) => lost(key),
+        })
+    }
+
+    fn start(&self, key: &JobKey, actors: &mut Actors) -> mpsc::Sender<Message> {
+        let Shared { store, clock, bounds, tasks, .. } = &*self.shared;
+        let (mailbox, messages) = mpsc::channel(bounds.mailbox);
+        actors.started += 1;
+        let place = Place { shared: self.shared.clone(), key: key.clone(), number: actors.started };
+        actors.mailboxes.insert(key.clone(), (actors.started, mailbox.clone()));
+        metrics::jobs_live(actors.mailboxes.len());
+        let actor = Actor::new(key.clone(), store.clone(), *clock);
+        tasks.spawn(run(actor, messages, place, bounds.idle));
+        mailbox
+    }
+}
+
+/// Handles messages until the job is idle or the registry closes.
+async fn run(mut actor: Actor, mut messages: mpsc::Receiver<Message>, place: Place, idle: Duration) {
+    loop {
+        match tokio::time::timeout(idle, messages.recv()).await {
+            Ok(None) => return,
+            Ok(Some(message)) => {
+                actor.handle(message).await;
+                if !actor.is_empty() {
+                    continue;
+                }
+            }
+            Err(_) => {}
+        }
+        if place.leave(|| messages.is_empty()) {
+            return;
+        }
+    }
+}
+
+/// An actor's entry in the registry. Dropping it, in a panic too, gives the place free: the next message makes a new
+/// actor, which loads the job as it was stored.
+struct Place {
+    shared: Arc<Shared>,
+    key: JobKey,
+    number: u64,
+}
+
+impl Place {
+    /// Gives the place free, unless a message has come in the meantime.
+    fn leave(&self, mailbox_is_empty: impl Fn() -> bool) -> bool {
+        let mut actors = self.shared.lock();
+        let leaves = mailbox_is_empty();
+        if leaves {
+            actors.remove(&self.key, self.number);
+        }
+        leaves
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.lock().remove(&self.key, self.number);
+        if std::thread::panicking() {
+            tracing::error!(job = %self.key, "the job's actor has panicked; the next request loads the job again");
+        }
+    }
+}
+
+impl Actors {
+    fn remove(&mut self, key: &JobKey, number: u64) {
+        if self.mailboxes.get(key).is_some_and(|(present, _)| *present == number) {
+            self.mailboxes.remove(key);
+            metrics::jobs_live(self.mailboxes.len());
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Actors> {
+        self.actors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn lost(key: &JobKey) -> Error {
+    Error::Defect { detail: format!("the actor of job {key} ended without an answer") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! The small requests of `JobService`.
+
+use super::{Violations, spec, spec::Specs};
+use crate::error::Error;
+use autolrs_core::job::{Cancel, Finish};
+use autolrs_proto::v1 as pb;
+
+/// Jobs on a page when the caller does not say.
+const DEFAULT_PAGE: u32 = 100;
+/// Most jobs on a page.
+const MAX_PAGE: u32 = 1000;
+/// First byte of a page token: its form.
+const TOKEN_V1: &str = "1";
+
+/// The name of a job that is asked for.
+pub(in crate::rpc) fn name(field: &str, name: String) -> Result<String, Error> {
+    let mut violations = Violations::default();
+    violations.name(field, &name);
+    violations.finish(&name.clone(), Some(name))
+}
+
+/// The name and the spec of a job to make.
+pub(in crate::rpc) fn create(wire: pb::CreateJobRequest) -> Result<(String, Specs), Error> {
+    let mut violations = Violations::default();
+    violations.name("name", &wire.name);
+    if wire.spec.is_none() {
+        violations.add("spec", "must be set");
+    }
+    let specs = wire.spec.and_then(|wire| spec::decode(wire, &mut violations));
+    violations.request_id(&wire.request_id, true);
+    violations.finish(&wire.name.clone(), specs.map(|specs| (wire.name, specs)))
+}
+
+/// The name of a job and its cancellation.
+pub(in crate::rpc) fn cancel(wire: pb::CancelJobRequest) -> Result<(String, Cancel), Error> {
+    let mut violations = Violations::default();
+    violations.name("name", &wire.name);
+    violations.request_id(&wire.request_id, false);
+    let cancel = Cancel { request_id: wire.request_id, live: false };
+    violations.finish(&wire.name.clone(), Some((wire.name, cancel)))
+}
+
+/// The name of a job and its early end.
+pub(in crate::rpc) fn finish(wire: pb::FinishJobRequest) -> Result<(String, Finish), Error> {
+    let mut violations = Violations::default();
+    violations.name("name", &wire.name);
+    violations.request_id(&wire.request_id, false);
+    let finish = Finish { request_id: wire.request_id, cooldown_steps: wire.cooldown_steps };
+    violations.finish(&wire.name.clone(), Some((wire.name, finish)))
+}
+
+/// A page that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::rpc) struct Page {
+    pub(in crate::rpc) size: usize,
+    /// The name that the page before ended with.
+    pub(in crate::rpc) after: Option<String>,
+    /// Empty: all.
+    pub(in crate::rpc) states: Vec<pb::JobState>,
+}
+
+pub(in crate::rpc) fn list(wire: &pb::ListJobsRequest) -> Result<Page, Error> {
+    let mut violations = Violations::default();
+    if wire.page_size > MAX_PAGE {
+        violations.add("page_size", format!("must be at most {MAX_PAGE}, is {}", wire.page_size));
+    }
+    let after = match wire.page_token.as_str() {
+        "" => Some(None),
+        token => decode_token(token).map(Some),
+    };
+    if after.is_none() {
+        violations.add("page_token", "must be the next_page_token of an earlier answer");
+    }
+    let mut states = Vec::new();
+    for &number in &wire.states {
+        match pb::JobState::try_from(number) {
+            Ok(state) if state != pb::JobState::Unspecified => states.push(state),
+            _ => violations.add("states", format!("must be states of this version, has {number}")),
+        }
+    }
+    let size = if wire.page_size == 0 { DEFAULT_PAGE } else { wire.page_size };
+    violations.finish("", after.map(|after| Page { size: size as usize, after, states }))
+}
+
+/// The token of the page after the one that ends with `name`.
+pub(in crate::rpc) fn encode_token(name: &str) -> String {
+    name.bytes().fold(TOKEN_V1.to_owned(), |token, byte| token + &format!("{byte:02x}"))
+}
+
+fn decode_token(token: &str) -> Option<String> {
+    let digits = token.strip_prefix(TOKEN_V1)?.as_bytes();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let bytes = digits.chunks(2).map(byte).collect::<Option<Vec<_>>>()?;
+    String::from_utf8(bytes).ok().filter(|name| encode_token(name) == token && name.len() <= 63)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fields, *};
+
+    #[test]
+    fn names_follow_the_rule() {
+        let longest = "a".repeat(63);
+        for good in ["a", "0", "resnet50", "a.b_c-d", &longest] {
+            assert_eq!(name("name", good.into()).as_deref(), Ok(good));
+        }
+        for bad in ["", "A", "-a", ".a", "a/b", "a b", "ä", "a\n", &"a".repeat(64)] {
+            assert_eq!(fields(name("job", bad.into())), ["job"], "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn everything_wrong_with_a_job_is_named() {
+        let spec = pb::JobSpec { total_steps: Some(0), ..pb::JobSpec::default() };
+        let wire = pb::CreateJobRequest { name: "a/b".into(), spec: Some(spec), request_id: "x".repeat(129) };
+        let expected =
+            ["name", "spec.total_steps", "spec.fallback_lr", "spec.lr_min", "spec.lr_max", "request_id"];
+        assert_eq!(fields(create(wire)), expected);
+        assert_eq!(fields(create(pb::CreateJobRequest { name: "a".into(), ..Default::default() })), ["spec"]);
+        assert_eq!(fields(cancel(pb::CancelJobRequest::default())), ["name", "request_id"]);
+        assert_eq!(fields(finish(pb::FinishJobRequest::default())), ["name", "request_id"]);
+    }
+
+    #[test]
+    fn page_tokens_come_back_and_others_are_refused() {
+        let page = |token: &str| pb::ListJobsRequest { page_token: token.into(), ..Default::default() };
+        let next = list(&page(&encode_token("a.b"))).unwrap();
+        assert_eq!((next.size, next.after.as_deref()), (100, Some("a.b")));
+        for bad in ["x", "1zz", "16", "1ff", "a.b"] {
+            assert_eq!(fields(list(&page(bad))), ["page_token"], "{bad}");
+        }
+        let wrong = pb::ListJobsRequest { page_size: 1001, states: vec![0, 99], page_token: "x".into() };
+        assert_eq!(fields(list(&wrong)), ["page_size", "page_token", "states", "states"]);
+    }
+}

@@ -1,0 +1,194 @@
+//! The spec of a job.
+
+use super::Violations;
+use autolrs_core::spec::{
+    self, ConstantOptions, CosineOptions, JobSpec, LossBound, PaperOptions, PolicySpec, ResolvedSpec,
+    ScanOptions, WsdOptions,
+};
+use autolrs_proto::v1 as pb;
+
+/// A spec as it was asked for and as it was resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::rpc) struct Specs {
+    pub(in crate::rpc) asked: JobSpec,
+    pub(in crate::rpc) resolved: ResolvedSpec,
+}
+
+/// The spec in the field `spec`, checked; none if anything is wrong with it.
+pub(super) fn decode(wire: pb::JobSpec, violations: &mut Violations) -> Option<Specs> {
+    let asked = asked(wire);
+    match spec::resolve(&asked) {
+        Ok(resolved) => Some(Specs { asked, resolved }),
+        Err(found) => {
+            violations.extend("spec.", found);
+            None
+        }
+    }
+}
+
+fn asked(wire: pb::JobSpec) -> JobSpec {
+    use pb::job_spec::LossBound as Wire;
+    JobSpec {
+        total_steps: wire.total_steps,
+        lr_min: wire.lr_min,
+        lr_max: wire.lr_max,
+        fallback_lr: wire.fallback_lr,
+        seed: wire.seed,
+        loss_lower_bound: wire.loss_bound.and_then(|bound| match bound {
+            Wire::LossLowerBound(at) => Some(LossBound::At(at)),
+            Wire::LossUnbounded(unbounded) => unbounded.then_some(LossBound::None),
+        }),
+        max_overhead: wire.max_overhead,
+        switch_every: wire.switch_every,
+        guard: wire.guard,
+        policy: wire.policy.map(policy),
+        labels: wire.labels.into_iter().collect(),
+    }
+}
+
+fn policy(wire: pb::job_spec::Policy) -> PolicySpec {
+    use pb::job_spec::Policy as Wire;
+    match wire {
+        Wire::Scan(p) => PolicySpec::Scan(ScanOptions {
+            lr_factor: p.lr_factor,
+            warmup_fraction: p.warmup_fraction,
+            cooldown_fraction: p.cooldown_fraction,
+        }),
+        Wire::Paper(p) => PolicySpec::Paper(PaperOptions {
+            candidates: p.candidates,
+            kappa: p.kappa,
+            tau: p.tau,
+            tau_max: p.tau_max,
+            trial_fraction: p.trial_fraction,
+            warmup_steps: p.warmup_steps,
+            warmup_lr: p.warmup_lr,
+        }),
+        Wire::Constant(p) => PolicySpec::Constant(ConstantOptions { lr: p.lr, warmup_steps: p.warmup_steps }),
+        Wire::Cosine(p) => PolicySpec::Cosine(CosineOptions {
+            lr: p.lr,
+            warmup_steps: p.warmup_steps,
+            end_factor: p.end_factor,
+        }),
+        Wire::Wsd(p) => PolicySpec::Wsd(WsdOptions {
+            lr: p.lr,
+            warmup_steps: p.warmup_steps,
+            cooldown_steps: p.cooldown_steps,
+        }),
+    }
+}
+
+/// A spec as it was asked for.
+pub(super) fn encode(spec: &JobSpec) -> pb::JobSpec {
+    use pb::job_spec::LossBound as Wire;
+    pb::JobSpec {
+        total_steps: spec.total_steps,
+        lr_min: spec.lr_min,
+        lr_max: spec.lr_max,
+        fallback_lr: spec.fallback_lr,
+        seed: spec.seed,
+        loss_bound: spec.loss_lower_bound.map(|bound| match bound {
+            LossBound::At(at) => Wire::LossLowerBound(at),
+            LossBound::None => Wire::LossUnbounded(true),
+        }),
+        max_overhead: spec.max_overhead,
+        switch_every: spec.switch_every,
+        guard: spec.guard,
+        policy: spec.policy.as_ref().map(encode_policy),
+        labels: spec.labels.clone().into_iter().collect(),
+    }
+}
+
+fn encode_policy(policy: &PolicySpec) -> pb::job_spec::Policy {
+    use pb::job_spec::Policy as Wire;
+    match policy {
+        PolicySpec::Scan(p) => Wire::Scan(pb::ScanPolicy {
+            lr_factor: p.lr_factor,
+            warmup_fraction: p.warmup_fraction,
+            cooldown_fraction: p.cooldown_fraction,
+        }),
+        PolicySpec::Paper(p) => Wire::Paper(pb::PaperPolicy {
+            candidates: p.candidates,
+            kappa: p.kappa,
+            tau: p.tau,
+            tau_max: p.tau_max,
+            trial_fraction: p.trial_fraction,
+            warmup_steps: p.warmup_steps,
+            warmup_lr: p.warmup_lr,
+        }),
+        PolicySpec::Constant(p) => {
+            Wire::Constant(pb::ConstantPolicy { lr: p.lr, warmup_steps: p.warmup_steps })
+        }
+        PolicySpec::Cosine(p) => Wire::Cosine(pb::CosinePolicy {
+            lr: p.lr,
+            warmup_steps: p.warmup_steps,
+            end_factor: p.end_factor,
+        }),
+        PolicySpec::Wsd(p) => Wire::Wsd(pb::WsdPolicy {
+            lr: p.lr,
+            warmup_steps: p.warmup_steps,
+            cooldown_steps: p.cooldown_steps,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all_policies() -> Vec<pb::job_spec::Policy> {
+        use pb::job_spec::Policy as Wire;
+        let scan =
+            pb::ScanPolicy { lr_factor: Some(0.3), warmup_fraction: Some(0.1), cooldown_fraction: Some(0.2) };
+        let paper = pb::PaperPolicy {
+            candidates: Some(5),
+            kappa: Some(2.0),
+            tau: Some(100),
+            tau_max: Some(400),
+            trial_fraction: Some(0.2),
+            warmup_steps: Some(7),
+            warmup_lr: Some(0.01),
+        };
+        vec![
+            Wire::Scan(scan),
+            Wire::Scan(pb::ScanPolicy::default()),
+            Wire::Paper(paper),
+            Wire::Constant(pb::ConstantPolicy { lr: Some(0.1), warmup_steps: Some(3) }),
+            Wire::Cosine(pb::CosinePolicy { lr: Some(0.1), warmup_steps: None, end_factor: Some(0.1) }),
+            Wire::Wsd(pb::WsdPolicy { lr: None, warmup_steps: Some(3), cooldown_steps: Some(4) }),
+        ]
+    }
+
+    fn spec() -> pb::JobSpec {
+        pb::JobSpec {
+            total_steps: Some(2000),
+            lr_min: Some(1e-4),
+            lr_max: Some(10.0),
+            fallback_lr: Some(0.1),
+            seed: Some(3),
+            loss_bound: Some(pb::job_spec::LossBound::LossUnbounded(true)),
+            max_overhead: Some(0.2),
+            switch_every: Some(8),
+            guard: Some(false),
+            labels: [("a".to_owned(), "b".to_owned())].into(),
+            policy: None,
+        }
+    }
+
+    #[test]
+    fn what_was_asked_comes_back() {
+        for policy in all_policies() {
+            let wire = pb::JobSpec { policy: Some(policy), ..spec() };
+            let specs = decode(wire.clone(), &mut Violations::default()).unwrap();
+            assert_eq!(encode(&specs.asked), wire);
+        }
+        let bounded = pb::job_spec::LossBound::LossLowerBound(-1.0);
+        let wire = pb::JobSpec { loss_bound: Some(bounded), ..spec() };
+        assert_eq!(encode(&asked(wire.clone())), wire);
+    }
+
+    #[test]
+    fn not_unbounded_is_as_absent() {
+        let wire = pb::JobSpec { loss_bound: Some(pb::job_spec::LossBound::LossUnbounded(false)), ..spec() };
+        assert_eq!(asked(wire).loss_lower_bound, None);
+    }
+}

@@ -1,0 +1,62 @@
+//! The services. A handler does four things: decode, send to the owner of the job, await, encode.
+
+mod convert;
+mod jobs;
+pub mod status;
+mod stream;
+mod trainer;
+
+pub use jobs::Jobs;
+pub use trainer::Trainers;
+
+use crate::{
+    actor::{Message, Reply},
+    error::Error,
+    registry::Registry,
+    store::JobKey,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::Span;
+
+/// Owner of every job, until callers prove who they are.
+const TENANT: &str = "default";
+
+/// What the services share.
+#[derive(Clone)]
+pub struct Edge {
+    /// The owners of the jobs.
+    pub registry: Registry,
+    /// Cancelled when the server begins to drain.
+    pub draining: CancellationToken,
+    /// Places for `Train` streams.
+    pub trainers: Arc<Semaphore>,
+    /// Longest time for one answer.
+    pub request_timeout: Duration,
+}
+
+impl Edge {
+    /// Asks the owner of a job.
+    async fn ask<T>(&self, name: &str, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Error> {
+        if self.draining.is_cancelled() {
+            return Err(Error::Draining);
+        }
+        Span::current().record("job", name);
+        let key = JobKey::new(TENANT, name);
+        let answer = self.registry.ask(&key, message);
+        tokio::time::timeout(self.request_timeout, answer).await.unwrap_or(Err(Error::TimedOut))
+    }
+}
+
+/// The answer of an RPC.
+fn respond<T>(result: Result<T, Error>) -> Result<tonic::Response<T>, tonic::Status> {
+    result.map(tonic::Response::new).map_err(|error| {
+        if matches!(error, Error::Defect { .. } | Error::JobDamaged { .. } | Error::StoreUnavailable { .. }) {
+            tracing::error!(%error, "failed");
+        } else {
+            tracing::info!(%error, "refused");
+        }
+        status::status(&error)
+    })
+}

@@ -1,0 +1,133 @@
+//! Errors to gRPC, in one place: a new error does not compile until it has a code and a reason.
+
+use crate::error::Error;
+use autolrs_core::{directive::DoneReason, job::Refusal};
+use autolrs_proto::{ERROR_DOMAIN, v1::ErrorReason};
+use std::{collections::HashMap, time::Duration};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+/// When a client should try again after a limit was reached.
+const RETRY_LIMIT: Duration = Duration::from_secs(1);
+/// When a client should try again while the store is away: it is opened again every 10 s.
+const RETRY_STORE: Duration = Duration::from_secs(5);
+/// Most characters of a name or a value that goes into a status: it travels in headers, which are small.
+const MAX_TEXT: usize = 256;
+
+/// What a status says besides its sentence.
+struct Refused {
+    code: Code,
+    /// None: not a refusal but a failure that the vocabulary has no word for.
+    reason: Option<ErrorReason>,
+    metadata: HashMap<String, String>,
+    retry: Option<Duration>,
+}
+
+impl Refused {
+    fn new(code: Code, reason: ErrorReason) -> Self {
+        Self { code, reason: Some(reason), metadata: HashMap::new(), retry: None }
+    }
+
+    fn failed(code: Code) -> Self {
+        Self { code, reason: None, metadata: HashMap::new(), retry: None }
+    }
+
+    fn with(mut self, key: &str, value: impl ToString) -> Self {
+        self.metadata.insert(key.into(), clip(value.to_string()));
+        self
+    }
+
+    fn retry(mut self, after: Duration) -> Self {
+        self.retry = Some(after);
+        self
+    }
+}
+
+/// The status of an error.
+pub fn status(error: &Error) -> Status {
+    let refused = describe(error);
+    let mut details = ErrorDetails::new();
+    if let Some(reason) = refused.reason {
+        let name = reason.as_str_name().trim_start_matches("ERROR_REASON_");
+        details.set_error_info(name, ERROR_DOMAIN, refused.metadata);
+    }
+    if let Error::Invalid { violations, .. } = error {
+        let fields = violations.iter().map(|v| FieldViolation::new(&v.field, clip(v.description.clone())));
+        details.set_bad_request(fields.collect::<Vec<_>>());
+    } else if let Error::Refused { refusal: Refusal::InvalidField { field, description }, .. } = error {
+        details.add_bad_request_violation(*field, description);
+    }
+    if let Some(after) = refused.retry {
+        details.set_retry_info(Some(after));
+    }
+    Status::with_error_details(refused.code, clip(error.to_string()), details)
+}
+
+fn describe(error: &Error) -> Refused {
+    use ErrorReason as R;
+    match error {
+        Error::Invalid { job, .. } => Refused::new(Code::InvalidArgument, R::InvalidField).with("job", job),
+        Error::Refused { job, refusal, silent_seconds } => refuse(refusal, *silent_seconds).with("job", job),
+        Error::JobNotFound { job } => Refused::new(Code::NotFound, R::JobNotFound).with("job", job),
+        Error::StageNotFound { job, stage } => {
+            Refused::new(Code::NotFound, R::StageNotFound).with("job", job).with("stage", stage)
+        }
+        Error::JobDiffers { job, fields } => {
+            Refused::new(Code::AlreadyExists, R::JobDiffers).with("job", job).with("fields", fields.join(","))
+        }
+        Error::LimitReached { limit } => {
+            Refused::new(Code::ResourceExhausted, R::LimitReached).with("limit", limit).retry(RETRY_LIMIT)
+        }
+        Error::StoreUnavailable { .. } => {
+            Refused::new(Code::Unavailable, R::StoreUnavailable).retry(RETRY_STORE)
+        }
+        Error::JobDamaged { job, detail } => {
+            Refused::new(Code::Internal, R::JobDamaged).with("job", job).with("detail", detail)
+        }
+        Error::Draining => Refused::new(Code::Unavailable, R::Draining),
+        Error::TimedOut => Refused::failed(Code::DeadlineExceeded),
+        Error::Defect { .. } => Refused::failed(Code::Internal),
+    }
+}
+
+fn refuse(refusal: &Refusal, silent_seconds: u64) -> Refused {
+    use ErrorReason as R;
+    let precondition = |reason| Refused::new(Code::FailedPrecondition, reason);
+    match refusal {
+        Refusal::InvalidField { .. } => Refused::new(Code::InvalidArgument, R::InvalidField),
+        Refusal::StopMismatch { seq, expected, .. } => {
+            Refused::new(Code::InvalidArgument, R::StopMismatch).with("seq", seq).with("expected", expected)
+        }
+        Refusal::Fenced { session, newest } => {
+            precondition(R::Fenced).with("session", session).with("newest", newest)
+        }
+        Refusal::SessionActive { holder } => precondition(R::SessionActive)
+            .with("host", &holder.host)
+            .with("pid", holder.pid)
+            .with("heard_seconds_ago", silent_seconds),
+        Refusal::ResumeRequired { total_steps_done } => {
+            precondition(R::ResumeRequired).with("total_steps_done", total_steps_done)
+        }
+        Refusal::Ended(reason) => precondition(R::JobFinished).with("state", ended(*reason)),
+        Refusal::CheckpointTooOld { seq, oldest } => {
+            precondition(R::CheckpointTooOld).with("seq", seq).with("oldest_seq", oldest)
+        }
+        Refusal::CheckpointMismatch(detail) => precondition(R::CheckpointMismatch).with("detail", detail),
+        Refusal::UnknownDirective { seq, .. } => precondition(R::UnknownDirective).with("seq", seq),
+    }
+}
+
+fn ended(reason: DoneReason) -> &'static str {
+    match reason {
+        DoneReason::Finished => "FINISHED",
+        DoneReason::Cancelled => "CANCELLED",
+        DoneReason::Failed(_) => "FAILED",
+    }
+}
+
+fn clip(text: String) -> String {
+    if text.chars().count() <= MAX_TEXT { text } else { text.chars().take(MAX_TEXT).chain(['…']).collect() }
+}
+
+#[cfg(test)]
+mod tests;

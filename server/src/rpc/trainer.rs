@@ -1,0 +1,72 @@
+//! `TrainerService`.
+
+use super::{
+    Edge,
+    convert::{open, report},
+    respond,
+    stream::Stream,
+};
+use crate::{actor::Message, error::Error};
+use autolrs_proto::v1::{
+    AdvanceRequest, AdvanceResponse, OpenSessionRequest, OpenSessionResponse, TrainRequest, TrainResponse,
+    trainer_service_server::TrainerService,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+/// The service for trainers.
+pub struct Trainers(Edge);
+
+impl Trainers {
+    /// The service.
+    pub fn new(edge: Edge) -> Self {
+        Self(edge)
+    }
+
+    async fn open(&self, request: OpenSessionRequest) -> Result<OpenSessionResponse, Error> {
+        let opening = open::decode(request)?;
+        let body = Box::new((opening.open, opening.asked));
+        let opened = self.0.ask(&opening.job, |reply| Message::Open(body, reply)).await?;
+        Ok(open::encode(&opened))
+    }
+
+    async fn report(&self, request: AdvanceRequest) -> Result<AdvanceResponse, Error> {
+        let (name, losses) = report::decode(request.report)?;
+        let ack = self.0.ask(&name, |reply| Message::Report(losses, reply)).await?;
+        Ok(AdvanceResponse { ack: Some(report::encode(&ack)) })
+    }
+
+    fn stream(&self, requests: Streaming<TrainRequest>) -> Result<TrainStream, Error> {
+        if self.0.draining.is_cancelled() {
+            return Err(Error::Draining);
+        }
+        let place = self.0.trainers.clone().try_acquire_owned();
+        let place = place.map_err(|_| Error::LimitReached { limit: "Train streams" })?;
+        Ok(ReceiverStream::new(Stream::start(self.0.clone(), requests, place)))
+    }
+}
+
+type TrainStream = ReceiverStream<Result<TrainResponse, Status>>;
+
+#[async_trait]
+impl TrainerService for Trainers {
+    type TrainStream = TrainStream;
+
+    async fn open_session(
+        &self,
+        request: Request<OpenSessionRequest>,
+    ) -> Result<Response<OpenSessionResponse>, Status> {
+        respond(self.open(request.into_inner()).await)
+    }
+
+    async fn advance(&self, request: Request<AdvanceRequest>) -> Result<Response<AdvanceResponse>, Status> {
+        respond(self.report(request.into_inner()).await)
+    }
+
+    async fn train(
+        &self,
+        request: Request<Streaming<TrainRequest>>,
+    ) -> Result<Response<TrainStream>, Status> {
+        respond(self.stream(request.into_inner()))
+    }
+}

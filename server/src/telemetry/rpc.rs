@@ -1,0 +1,215 @@
+//! The outermost layer of the gRPC listener: one span, one count and one duration per RPC.
+
+use super::metrics;
+use autolrs_proto::FILE_DESCRIPTOR_SET;
+use http::{HeaderMap, Request, Response};
+use http_body::{Frame, SizeHint};
+use prost::{Message, bytes::Bytes};
+use prost_types::FileDescriptorSet;
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+use tonic::{Code, Status, body::Body};
+use tower::{Layer, Service};
+use tracing::{Instrument, Span, field};
+
+/// Service and method, for the labels of metrics.
+type Method = (&'static str, &'static str);
+
+/// What callers make up is not counted by name: labels must be few.
+const UNKNOWN: Method = ("unknown", "unknown");
+
+/// Counts, times and traces RPCs.
+#[derive(Debug, Clone)]
+pub struct RpcLayer {
+    methods: Arc<HashMap<String, Method>>,
+}
+
+impl RpcLayer {
+    /// A layer that knows the methods of the services that we serve.
+    pub fn new() -> Self {
+        let sets = [
+            FILE_DESCRIPTOR_SET,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ];
+        Self { methods: Arc::new(sets.into_iter().flat_map(methods).collect()) }
+    }
+}
+
+impl Default for RpcLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The methods of a descriptor set by path. The names live as long as the process, which makes one layer.
+fn methods(descriptors: &[u8]) -> Vec<(String, Method)> {
+    let mut found = Vec::new();
+    for file in FileDescriptorSet::decode(descriptors).unwrap_or_default().file {
+        for service in &file.service {
+            let name: &'static str = format!("{}.{}", file.package(), service.name()).leak();
+            for method in &service.method {
+                let method: &'static str = method.name().to_owned().leak();
+                found.push((format!("/{name}/{method}"), (name, method)));
+            }
+        }
+    }
+    found
+}
+
+impl<S> Layer<S> for RpcLayer {
+    type Service = RpcService<S>;
+
+    fn layer(&self, inner: S) -> RpcService<S> {
+        RpcService { inner, methods: self.methods.clone() }
+    }
+}
+
+/// See [`RpcLayer`].
+#[derive(Debug, Clone)]
+pub struct RpcService<S> {
+    inner: S,
+    methods: Arc<HashMap<String, Method>>,
+}
+
+impl<S> Service<Request<Body>> for RpcService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let method = self.methods.get(request.uri().path()).copied().unwrap_or(UNKNOWN);
+        let mut call = Call::begin(method);
+        let span = call.span.clone();
+        let answer = self.inner.call(request);
+        let counted = async move {
+            let response = answer.await?;
+            call.read(response.headers());
+            Ok(response.map(|body| Body::new(Counted { body, call })))
+        };
+        Box::pin(counted.instrument(span))
+    }
+}
+
+/// An RPC under way. Its end is told when this is dropped, whichever way it ends.
+struct Call {
+    method: Method,
+    started: Instant,
+    span: Span,
+    code: Option<Code>,
+}
+
+impl Call {
+    fn begin(method: Method) -> Self {
+        let span = tracing::info_span!(
+            "rpc",
+            service = method.0,
+            method = method.1,
+            job = field::Empty,
+            request_id = field::Empty
+        );
+        Self { method, started: Instant::now(), span, code: None }
+    }
+
+    /// Reads the code from headers or trailers, whichever has it.
+    fn read(&mut self, headers: &HeaderMap) {
+        if let Some(status) = Status::from_header_map(headers) {
+            self.code = Some(status.code());
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        // Without a status the caller has gone before the end.
+        let code = name(self.code.unwrap_or(Code::Cancelled));
+        let taken = self.started.elapsed();
+        metrics::rpc(self.method.0, self.method.1, code, taken);
+        self.span.in_scope(|| tracing::debug!(code, seconds = taken.as_secs_f64(), "done"));
+    }
+}
+
+/// A body that tells the end of its RPC.
+struct Counted {
+    body: Body,
+    call: Call,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => frame.trailers_ref().into_iter().for_each(|trailers| self.call.read(trailers)),
+            Some(Err(status)) => self.call.code = Some(status.code()),
+            None => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The code as the metrics of other gRPC servers write it.
+const fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_methods_that_we_serve_are_known() {
+        let layer = RpcLayer::new();
+        for (path, method) in [
+            ("/autolrs.v1.TrainerService/Advance", ("autolrs.v1.TrainerService", "Advance")),
+            ("/grpc.health.v1.Health/Check", ("grpc.health.v1.Health", "Check")),
+        ] {
+            assert_eq!(layer.methods.get(path), Some(&method));
+        }
+    }
+}
