@@ -1,0 +1,77 @@
+//! What a session needs to be opened.
+
+use autolrs_core::spec::JobSpec;
+use std::time::Duration;
+
+/// Environment variable with the server's address.
+pub const ENV_SERVER: &str = "AUTOLRS_SERVER";
+/// The address of a server that was started on this machine without further ado.
+pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7461";
+/// Environment variable with the bearer token.
+pub const ENV_TOKEN: &str = "AUTOLRS_TOKEN";
+/// How long opening a session may take. Long enough for a server that is being restarted.
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long training may stand still at the end of a directive.
+pub const DEFAULT_DECISION_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What to do while the server does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnOutage {
+    /// Opening fails after the connect time-out; a session that is open goes on with its fallback.
+    #[default]
+    Auto,
+    /// As `Auto`, and a session that can't be opened runs the job's `fallback_lr` for its whole budget. The server
+    /// has no such job then, so the run does not look for it later.
+    Fallback,
+    /// Waiting for a directive fails after the decision time-out. It may be called again.
+    Raise,
+}
+
+/// What a session needs to be opened.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// The job's name: `[a-z0-9]([a-z0-9._-]{0,62})`.
+    pub job: String,
+    /// What the job should do. The job is created if it does not exist.
+    pub spec: JobSpec,
+    /// The server: `http://host:port`, `https://host:port` or `unix:/path`. `https` trusts the system's roots
+    /// (or those in `SSL_CERT_FILE`).
+    pub server: String,
+    /// The bearer token. Not sent over `http` beyond loopback.
+    pub token: Option<String>,
+    /// The bytes of a session's state from the trainer's checkpoint.
+    pub resume: Option<Vec<u8>>,
+    /// Take the job over from a trainer that was heard in the last minute. A trainer of this host whose process is
+    /// gone is taken over in any case.
+    pub takeover: bool,
+    /// Forget what the job has done and start again, with this spec.
+    pub restart: bool,
+    /// The trainer can give the same batches once more.
+    pub replay: bool,
+    /// What to do while the server does not answer.
+    pub on_outage: OnOutage,
+    /// How long opening may take.
+    pub connect_timeout: Duration,
+    /// How long training may stand still at the end of a directive.
+    pub decision_timeout: Duration,
+}
+
+impl SessionConfig {
+    /// A session of `job` with the defaults, on the server that the environment names.
+    pub fn new(job: impl Into<String>, spec: JobSpec) -> Self {
+        let of = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self {
+            job: job.into(),
+            spec,
+            server: of(ENV_SERVER).unwrap_or_else(|| DEFAULT_SERVER.into()),
+            token: of(ENV_TOKEN),
+            resume: None,
+            takeover: false,
+            restart: false,
+            replay: false,
+            on_outage: OnOutage::default(),
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            decision_timeout: DEFAULT_DECISION_TIMEOUT,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Everything that can go wrong, as one closed list whose messages say what to do.
+
+use crate::session::BadCheckpoint;
+
+/// Why a session could not be opened or can't go on.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No answer in time, or the server can't serve now.
+    #[error(
+        "no answer from the AutoLRS server at {server}: {detail}. Is it running (autolrs serve), and is the address right (AUTOLRS_SERVER)?"
+    )]
+    ServerUnavailable {
+        /// The address that was tried.
+        server: String,
+        /// What was seen last.
+        detail: String,
+    },
+    /// The token is missing, unknown or expired.
+    #[error("the server does not accept the token: {0}. Set AUTOLRS_TOKEN to a valid one")]
+    Unauthenticated(String),
+    /// The token's role does not allow it.
+    #[error("the token may not do this: {0}. Use one with the role write")]
+    PermissionDenied(String),
+    /// A token would be sent in the clear.
+    #[error("a token is not sent over {0}: use https:// (http:// is for loopback)")]
+    InsecureToken(String),
+    /// The address can't be used.
+    #[error(
+        "the server's address {address:?} can't be used: {detail}. Give one such as http://127.0.0.1:7461"
+    )]
+    BadAddress {
+        /// The address.
+        address: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The job's description breaks rules.
+    #[error("the job can't be run as described{}", .violations.iter().map(|(field, text)| format!("; {field} {text}")).collect::<String>())]
+    InvalidSpec {
+        /// (field, what it must be): all of them.
+        violations: Vec<(String, String)>,
+    },
+    /// The name is taken by a job with another spec.
+    #[error("a job {job:?} exists with another spec (different: {}): choose another name, or restart it", .fields.join(", "))]
+    JobDiffers {
+        /// The job.
+        job: String,
+        /// The fields that differ.
+        fields: Vec<String>,
+    },
+    /// There is no such job.
+    #[error("the server has no job {0:?}")]
+    JobNotFound(String),
+    /// The job has ended.
+    #[error("the job has ended: {0}. Restart it, or choose another name")]
+    JobFinished(String),
+    /// The job has progressed and the trainer brings no checkpoint.
+    #[error("{0}. Resume from a checkpoint, restart the job, or choose another name")]
+    ResumeRequired(String),
+    /// Another trainer speaks for the job.
+    #[error(
+        "another trainer speaks for the job (host {host}, process {pid}): stop it, wait a minute, or take the job over"
+    )]
+    SessionActive {
+        /// Its host.
+        host: String,
+        /// Its process.
+        pid: u32,
+        /// Whether it is on this host (and in this process name space).
+        same_host: bool,
+    },
+    /// The server can't go back that far.
+    #[error("{detail}. Resume from a newer checkpoint")]
+    CheckpointTooOld {
+        /// What the server says.
+        detail: String,
+        /// The oldest directive that it can go back to.
+        oldest_seq: Option<u64>,
+    },
+    /// The checkpoint belongs to another job.
+    #[error("the checkpoint does not fit: {0}. Use the job's own checkpoint, or restart the job")]
+    CheckpointMismatch(String),
+    /// The checkpoint can't be read.
+    #[error(transparent)]
+    BadCheckpoint(#[from] BadCheckpoint),
+    /// A newer session speaks for the job.
+    #[error("{0}. Stop one of the two trainers, or take the job over")]
+    Fenced(String),
+    /// A limit of the server is reached.
+    #[error("a limit of the server is reached: {0}. Try again later")]
+    LimitReached(String),
+    /// The job's record is damaged.
+    #[error("the server can't read the job's record: {0}. Ask its operator")]
+    JobDamaged(String),
+    /// Something that this client does not know.
+    #[error("the server refused: {0}")]
+    Refused(String),
+    /// An answer that this client can't read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// The process was forked after the session was opened.
+    #[error(
+        "this session belongs to the process that opened it, not to its forked child: open one in the process that trains"
+    )]
+    Forked,
+    /// The system would give no thread or runtime.
+    #[error("the session's background thread could not be started: {0}")]
+    NoThread(String),
+    /// A checkpoint was asked for too early.
+    #[error(transparent)]
+    LossesMissing(#[from] crate::session::LossesMissing),
+}
+
+impl Error {
+    /// Whether trying again may help.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::ServerUnavailable { .. } | Self::LimitReached(_))
+    }
+}

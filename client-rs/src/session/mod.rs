@@ -1,0 +1,384 @@
+//! The session machine: what one trainer knows of its job. There is no I/O here, no clock and no task: answers and
+//! the passing of time are inputs, reports are outputs, so that a whole training run is a function call in a test.
+
+mod checkpoint;
+mod endings;
+mod inputs;
+mod segment;
+mod slots;
+mod track;
+
+pub use checkpoint::{BadCheckpoint, Checkpoint, LossesMissing};
+pub use inputs::Refused;
+
+use autolrs_core::{
+    directive::{Action, Batches, Directive, DoneReason, Phase, Run, SlotOp},
+    job::{Opened, Report},
+};
+use segment::{MAX_VALIDATIONS, Segment};
+use slots::Slots;
+use std::collections::VecDeque;
+use track::Track;
+
+/// The most losses in one report.
+pub const MAX_LOSSES_PER_REPORT: usize = 4096;
+
+/// One trainer's side of a job. Its methods by direction:
+///
+/// - **made by** [`Machine::open`], [`Machine::resume`], [`Machine::alone`] or [`Machine::resume_alone`];
+/// - **the trainer's commands**: [`Machine::take_slot_ops`], [`Machine::record`] or [`Machine::tick`] with
+///   [`Machine::losses`], [`Machine::validation`], [`Machine::export`];
+/// - **inputs**: [`Machine::handle_ack`], [`Machine::handle_refusal`], [`Machine::handle_silence`];
+/// - **outputs**: [`Machine::due`], [`Machine::poll_report`], [`Machine::poll_heartbeat`],
+///   [`Machine::take_notices`];
+/// - **getters**: all others.
+///
+/// # The trainer's order of calls
+/// 1. Do [`Machine::take_slot_ops`], in order. Stop if [`Machine::done`].
+/// 2. Run a step at [`Machine::lr`] and call [`Machine::record`]. Losses that arrive later (from a device) are
+///    given with [`Machine::losses`], in order, and the step itself with [`Machine::tick`]; use one way or the other.
+///    On [`Status::WantLosses`] deliver at least [`Machine::wanted`] losses of the directive and look at
+///    [`Machine::status`] again. On [`Status::Ended`] deliver all of them and run no further step.
+/// 3. After the end: let reports flow until [`Machine::waiting`] is false, then begin at 1. If no answer comes within
+///    the time that training may stand still, or [`Machine::expects_answer`] is false, call
+///    [`Machine::handle_silence`]: the fallback is in force then.
+///
+/// # What is sent
+/// A report begins where the server said to go on, so a lost answer, a repeated report and a server that has lost its
+/// memory need no care. Losses of a directive are kept until the server has closed and stored it
+/// (`Ack.durable_seq`); the finishing report carries the last of them. One report is under way at a time.
+///
+/// # Fallbacks
+/// A trainer that ran a fallback sends the finishing report of the directive before it first, then the fallback's
+/// losses from offset 0: the server adopts what was really done. A fenced trainer, and one whose account of an end was
+/// refused, never ask again; they run fallbacks to the end of the budget.
+///
+/// # Checkpoints
+/// [`Machine::export`] gives bytes for the trainer's own checkpoint. [`Machine::export_slot`] says whose state the
+/// checkpoint must hold: in a trial (or with a restore still to come, or after a guard has fired) not the live state
+/// but the named slot's content; the trainer that loads it must put that content into its live state *and* into that
+/// slot, and hold no other slot. Loaded, such a checkpoint starts the search again; any other goes on at its offset.
+/// Slot operations of the directive that were done before the checkpoint are not done again: restores are left out,
+/// saves into slots that were lost with the process take the state at hand.
+#[derive(Debug)]
+pub struct Machine {
+    job: String,
+    uid: u64,
+    session: u64,
+    switch_every: u64,
+    track: Track,
+    /// Directives before the current one that the server has not stored yet, oldest first.
+    outbox: VecDeque<Segment>,
+    slots: Slots,
+    link: Link,
+    done: Option<DoneReason>,
+    total: u64,
+    committed_lr: Option<f64>,
+    fallback_lr: f64,
+    notices: Vec<String>,
+    told_detached: bool,
+}
+
+/// How the machine stands with its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    /// The server knows the current directive to be in force.
+    Up,
+    /// A fallback was adopted that the server does not know of yet. `heard`: it has answered since.
+    Detached { heard: bool },
+    /// Nothing is said any more.
+    Severed,
+}
+
+/// What the trainer has to do before its next step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Run it.
+    GoOn,
+    /// Run it at another LR than the last.
+    LrChanged,
+    /// Deliver losses first, see [`Machine::wanted`].
+    WantLosses,
+    /// Run none: deliver all losses and wait for the next directive.
+    Ended,
+}
+
+/// When a report is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// At once: a directive has ended, or a full report is ready.
+    Now,
+    /// Within a second.
+    Soon,
+    /// Nothing new; a heartbeat now and then.
+    Heartbeat,
+    /// Nothing, for ever or until the trainer does something.
+    Never,
+}
+
+impl Machine {
+    /// The trainer's first session of a job. `fallback_lr` is the job's.
+    pub fn open(job: impl Into<String>, fallback_lr: f64, opened: Opened) -> Self {
+        let mut machine = Self::at(job.into(), fallback_lr, opened.switch_every, opened.directive.clone());
+        machine.session = opened.session;
+        machine.uid = opened.uid;
+        machine.begin(&opened);
+        machine
+    }
+
+    /// A trainer without a server: `total_steps` (at least 1) at `fallback_lr`. It never asks for a server.
+    pub fn alone(job: impl Into<String>, total_steps: u64, fallback_lr: f64) -> Self {
+        let directive = track::unnumbered(total_steps.max(1), fallback_lr, 0, 0, None);
+        let mut machine = Self::at(job.into(), fallback_lr, 1, directive);
+        machine.link = Link::Severed;
+        machine
+    }
+
+    fn at(job: String, fallback_lr: f64, switch_every: u64, directive: Directive) -> Self {
+        Self {
+            job,
+            uid: 0,
+            session: 0,
+            switch_every,
+            track: Track::new(directive, switch_every),
+            outbox: VecDeque::new(),
+            slots: Slots::default(),
+            link: Link::Up,
+            done: None,
+            total: 0,
+            committed_lr: None,
+            fallback_lr,
+            notices: Vec::new(),
+            told_detached: false,
+        }
+    }
+
+    /// Takes the directive of an opened session from its start.
+    fn begin(&mut self, opened: &Opened) {
+        self.track = Track::new(opened.directive.clone(), self.switch_every);
+        self.slots.push(opened.directive.seq, opened.slot_ops.iter().copied());
+        self.slots.push(opened.directive.seq, opened.directive.slot_ops.iter().copied());
+        self.done = reason(&opened.directive);
+    }
+
+    /// A step was run and this was its loss.
+    pub fn record(&mut self, loss: f64) -> Status {
+        let before = self.step();
+        self.track.losses(&[loss]);
+        self.settle();
+        self.status_after(before)
+    }
+
+    /// A step was run; its loss follows with [`Machine::losses`].
+    pub fn tick(&mut self) -> Status {
+        let before = self.step();
+        self.settle();
+        self.status_after(before)
+    }
+
+    /// Losses of steps that were run, in order. More than steps were run are ignored.
+    pub fn losses(&mut self, losses: &[f64]) {
+        self.track.losses(losses);
+        self.settle();
+    }
+
+    /// What the trainer has to do before its next step; never [`Status::LrChanged`].
+    pub fn status(&self) -> Status {
+        self.status_after(self.track.lr())
+    }
+
+    /// A validation loss of the state after the steps run so far.
+    pub fn validation(&mut self, loss: f64) {
+        let offset = self.track.offset();
+        if !self.track.segment.validate(offset, loss) {
+            let notice = format!(
+                "more than {MAX_VALIDATIONS} validation losses in one directive: not all are reported"
+            );
+            self.notices.push(notice);
+        }
+    }
+
+    /// The slot operations to be done before the next step, in order. They count as done from here on.
+    pub fn take_slot_ops(&mut self) -> Vec<SlotOp> {
+        self.slots.take(self.total)
+    }
+
+    /// When a report is due.
+    pub fn due(&self) -> Due {
+        let Some(segment) = self.next_segment() else { return Due::Never };
+        if segment.end.is_some() || segment.unsent_losses() >= MAX_LOSSES_PER_REPORT {
+            Due::Now
+        } else if segment.unsent_losses() > 0 || !segment.unsent_validations().is_empty() {
+            Due::Soon
+        } else {
+            Due::Heartbeat
+        }
+    }
+
+    /// The next report, of the oldest directive that the server has not stored.
+    pub fn poll_report(&mut self) -> Option<Report> {
+        self.next_segment()?;
+        let segment = self.outbox.front_mut().unwrap_or(&mut self.track.segment);
+        Some(segment.report(self.session))
+    }
+
+    /// An empty report, to be heard.
+    pub fn poll_heartbeat(&self) -> Option<Report> {
+        self.next_segment().map(|segment| segment.heartbeat(self.session))
+    }
+
+    /// Sentences for the user that have come up since the last call.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
+    fn next_segment(&self) -> Option<&Segment> {
+        if self.link == Link::Severed {
+            return None;
+        }
+        let current = Some(&self.track.segment).filter(|segment| segment.seq > 0 && self.done.is_none());
+        self.outbox.front().or(current)
+    }
+
+    fn step(&mut self) -> Option<f64> {
+        let lr = self.track.step()?;
+        self.total += 1;
+        if !self.track.in_trial() {
+            self.committed_lr = Some(lr);
+        }
+        Some(lr)
+    }
+
+    fn settle(&mut self) {
+        let before = self.track.offset();
+        self.track.settle();
+        self.total -= before - self.track.offset();
+        if self.track.is_unwanted() && self.done.is_none() {
+            self.end_here();
+        }
+    }
+
+    fn status_after(&self, before: Option<f64>) -> Status {
+        if self.done.is_some() { Status::Ended } else { self.track.status(before) }
+    }
+
+    fn run(&self) -> Option<&Run> {
+        self.track.run()
+    }
+}
+
+/// Getters.
+impl Machine {
+    /// The job's name.
+    pub fn job(&self) -> &str {
+        &self.job
+    }
+
+    /// Number of the session; 0 without a server.
+    pub fn session(&self) -> u64 {
+        self.session
+    }
+
+    /// Number of the directive in force; 0 for one that the client made itself.
+    pub fn seq(&self) -> u64 {
+        self.track.seq()
+    }
+
+    /// What its steps are for; none once the job is done.
+    pub fn phase(&self) -> Option<Phase> {
+        self.run().map(|run| run.phase)
+    }
+
+    /// Its stage, from 0.
+    pub fn stage(&self) -> u32 {
+        self.run().map_or(0, |run| run.stage)
+    }
+
+    /// Its trial, from 0; none outside a search.
+    pub fn trial(&self) -> Option<u32> {
+        self.run().and_then(|run| run.trial)
+    }
+
+    /// Whether its batches are those that followed the save of the restored slot, once more.
+    pub fn replay(&self) -> bool {
+        self.run().is_some_and(|run| run.batches == Batches::Replay)
+    }
+
+    /// Its steps.
+    pub fn steps(&self) -> u64 {
+        self.track.steps()
+    }
+
+    /// Its steps that were run.
+    pub fn offset(&self) -> u64 {
+        self.track.offset()
+    }
+
+    /// How many of its losses must have been delivered by now; see [`Status::WantLosses`]. At a switch point all but
+    /// the last `switch_every - 1`.
+    pub fn wanted(&self) -> u64 {
+        self.track.wanted()
+    }
+
+    /// The LR of the next step. After the last step: the last committed one, or the job's `fallback_lr`.
+    pub fn lr(&self) -> f64 {
+        self.track.lr().or(self.committed_lr).unwrap_or(self.fallback_lr)
+    }
+
+    /// Why nothing is left to do, if so.
+    pub fn done(&self) -> Option<DoneReason> {
+        self.done
+    }
+
+    /// The directive has ended, every loss is known, and what follows is not: the trainer waits.
+    pub fn waiting(&self) -> bool {
+        self.done.is_none() && self.track.complete()
+    }
+
+    /// Fails while the directive has ended and losses of it are still to be delivered: nothing can follow then.
+    pub fn ready(&self) -> Result<(), LossesMissing> {
+        let ended = self.track.status(None) == Status::Ended && self.done.is_none();
+        if ended { Err(LossesMissing { offset: self.track.offset() }) } else { Ok(()) }
+    }
+
+    /// Whether it is worth waiting for an answer.
+    pub fn expects_answer(&self) -> bool {
+        matches!(self.link, Link::Up | Link::Detached { heard: true }) && self.track.seq() > 0
+    }
+
+    /// Runs a fallback that the server does not know of.
+    pub fn is_detached(&self) -> bool {
+        self.link != Link::Up
+    }
+
+    /// Nothing will be said to the server any more.
+    pub fn is_severed(&self) -> bool {
+        self.link == Link::Severed
+    }
+
+    /// Everything the server must know has reached it.
+    pub fn is_flushed(&self) -> bool {
+        matches!(self.due(), Due::Heartbeat | Due::Never)
+    }
+
+    /// Steps whose outcome is kept.
+    pub fn committed_step(&self) -> u64 {
+        let run = if self.track.in_trial() { 0 } else { self.track.offset() };
+        self.track.directive.committed_step_at_start + run
+    }
+
+    /// All steps: committed, of searches, and rolled back.
+    pub fn total_step(&self) -> u64 {
+        self.total
+    }
+}
+
+fn reason(directive: &Directive) -> Option<DoneReason> {
+    match directive.action {
+        Action::Done(reason) => Some(reason),
+        Action::Run(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! The connection to the server: three unary calls with deadlines, and a channel that is rebuilt when it is stuck.
+
+use super::{holder, status::Failure};
+use crate::{
+    error::Error,
+    session::Refused,
+    wire::{self, Unreadable},
+};
+use autolrs_core::{
+    job::{Ack, Opened, Report, Resume},
+    spec::JobSpec,
+};
+use autolrs_proto::v1::{
+    self, AdvanceRequest, CreateJobRequest, ErrorReason, OpenSessionRequest,
+    job_service_client::JobServiceClient, trainer_service_client::TrainerServiceClient,
+};
+use std::{future::Future, time::Duration};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    transport::{Channel, ClientTlsConfig, Endpoint},
+};
+
+/// Failures in a row after which the channel is made anew: a channel can stay stuck after the server's GOAWAY.
+const FAILURES_BEFORE_RECONNECT: u32 = 2;
+/// Below the 60 s after which load balancers drop a silent connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The connection to the server.
+pub(super) struct Link {
+    server: String,
+    job: String,
+    endpoint: Endpoint,
+    token: Option<MetadataValue<Ascii>>,
+    channel: Option<Channel>,
+    failures: u32,
+}
+
+/// Why a report was not answered.
+pub(super) enum Missed {
+    /// Trying again may help.
+    Outage(Error),
+    /// It was refused for good.
+    Refused(Refused, Error),
+}
+
+/// What an attempt to open a session asks for.
+pub(super) struct Ask {
+    pub(super) resume: Option<Resume>,
+    pub(super) takeover: bool,
+    pub(super) restart: bool,
+    /// With `restart`: the job's new spec.
+    pub(super) spec: Option<JobSpec>,
+    pub(super) replay: bool,
+}
+
+impl Link {
+    /// Checks the address and the token; connects with the first call. Must be made inside a runtime.
+    pub(super) fn new(server: &str, job: &str, token: Option<&str>) -> Result<Self, Error> {
+        let endpoint = endpoint(server)?;
+        if token.is_some() && !is_private(&endpoint) {
+            return Err(Error::InsecureToken(server.to_owned()));
+        }
+        let token = token.map(|token| format!("Bearer {token}").parse()).transpose();
+        Ok(Self {
+            server: server.to_owned(),
+            job: job.to_owned(),
+            endpoint,
+            token: token.map_err(|_| Error::Unauthenticated("it has characters that no token has".into()))?,
+            channel: None,
+            failures: 0,
+        })
+    }
+
+    /// Makes the job, or finds the equal one.
+    pub(super) async fn create_job(&mut self, spec: &JobSpec, deadline: Duration) -> Result<(), Error> {
+        let message = CreateJobRequest {
+            name: self.job.clone(),
+            spec: Some(wire::job_spec(spec)),
+            request_id: String::new(),
+        };
+        let request = self.request(message, deadline);
+        let mut client = JobServiceClient::new(self.channel());
+        self.call(client.create_job(request), deadline).await.map(drop).map_err(|failure| failure.error)
+    }
+
+    /// Opens a session.
+    pub(super) async fn open_session(&mut self, ask: &Ask, deadline: Duration) -> Result<Opened, Error> {
+        let holder = holder::this_process();
+        let message = OpenSessionRequest {
+            job: self.job.clone(),
+            resume: ask.resume.as_ref().map(wire::resume),
+            takeover: ask.takeover,
+            restart: ask.restart,
+            capabilities: Some(v1::Capabilities { replay: ask.replay }),
+            holder: Some(v1::Holder { host: holder.host, pid: holder.pid }),
+            spec: ask.spec.as_ref().map(wire::job_spec),
+        };
+        let request = self.request(message, deadline);
+        let mut client = TrainerServiceClient::new(self.channel());
+        let response =
+            self.call(client.open_session(request), deadline).await.map_err(|failure| failure.error)?;
+        wire::opened(response).map_err(unreadable)
+    }
+
+    /// Sends a report.
+    pub(super) async fn advance(&mut self, report: Report, deadline: Duration) -> Result<Ack, Missed> {
+        let message = AdvanceRequest { report: Some(wire::report(&self.job, report)) };
+        let request = self.request(message, deadline);
+        let mut client = TrainerServiceClient::new(self.channel());
+        let response = self.call(client.advance(request), deadline).await.map_err(|failure| match failure
+            .refused()
+        {
+            Some(refused) => Missed::Refused(refused, failure.error),
+            None => Missed::Outage(failure.error),
+        })?;
+        let ack = response.ack.ok_or(Unreadable("ack")).and_then(wire::ack);
+        ack.map_err(|error| Missed::Outage(unreadable(error)))
+    }
+
+    async fn call<T>(
+        &mut self,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+        deadline: Duration,
+    ) -> Result<T, Failure> {
+        let timed_out =
+            |_| Status::deadline_exceeded(format!("no answer within {} s", deadline.as_secs_f32()));
+        match tokio::time::timeout(deadline, call).await.map_err(timed_out).flatten() {
+            Ok(response) => {
+                self.failures = 0;
+                Ok(response.into_inner())
+            }
+            Err(status) => Err(self.failed(&status)),
+        }
+    }
+
+    fn failed(&mut self, status: &Status) -> Failure {
+        let failure = Failure::new(status, &self.server, &self.job);
+        if failure.reason.is_none() && failure.error.is_transient() {
+            self.failures += 1;
+        }
+        if self.failures >= FAILURES_BEFORE_RECONNECT || failure.reason == Some(ErrorReason::Draining) {
+            self.failures = 0;
+            self.channel = None;
+        }
+        failure
+    }
+
+    fn channel(&mut self) -> Channel {
+        self.channel.get_or_insert_with(|| self.endpoint.connect_lazy()).clone()
+    }
+
+    fn request<T>(&self, message: T, deadline: Duration) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(deadline);
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        request
+    }
+}
+
+fn unreadable(error: Unreadable) -> Error {
+    Error::Unreadable(error.to_string())
+}
+
+fn endpoint(server: &str) -> Result<Endpoint, Error> {
+    let bad = |detail: String| Error::BadAddress { address: server.to_owned(), detail };
+    let endpoint = Endpoint::from_shared(server.to_owned()).map_err(|error| bad(error.to_string()))?;
+    let endpoint = match endpoint.uri().scheme_str() {
+        _ if server.starts_with("unix:") => endpoint,
+        Some("http") => endpoint,
+        Some("https") => {
+            let roots = ClientTlsConfig::new().with_native_roots();
+            endpoint.tls_config(roots).map_err(|error| bad(error.to_string()))?
+        }
+        _ => return Err(bad("it begins with none of http://, https://, unix:".into())),
+    };
+    Ok(endpoint
+        .user_agent(concat!("autolrs-client/", env!("CARGO_PKG_VERSION")))
+        .map_err(|error| bad(error.to_string()))?
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true))
+}
+
+/// Whether nobody else can read what is sent.
+fn is_private(endpoint: &Endpoint) -> bool {
+    let uri = endpoint.uri();
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    uri.scheme_str() != Some("http") || loopback
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_token_is_not_sent_in_the_clear() {
+        let link = |server| Link::new(server, "job", Some("alrs_1_x")).err();
+        for server in ["http://10.0.0.1:7461", "http://box:7461", "http://127.0.0.1.evil.example:1"] {
+            assert_eq!(link(server), Some(Error::InsecureToken(server.into())));
+        }
+        for server in ["http://127.0.0.1:7461", "http://localhost:1", "http://[::1]:1", "https://box:7461"] {
+            assert_eq!(link(server), None, "{server}");
+        }
+        assert!(Link::new("http://10.0.0.1:7461", "job", None).is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_can_not_be_used_is_named() {
+        for server in ["", "box:7461", "ftp://box:7461", "http://"] {
+            let error = Link::new(server, "job", None).err();
+            assert!(matches!(error, Some(Error::BadAddress { .. })), "{server}: {error:?}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The tokio shell around the session machine: one background task owns the connection, and the trainer's thread and
+//! the task share the machine behind a lock that is never held while anything is waited for.
+
+mod driver;
+mod handle;
+mod holder;
+mod link;
+mod open;
+mod session;
+mod status;
+
+pub use handle::{Handle, Snapshot};
+pub use session::Session;
+
+pub(crate) use handle::Shared;
+
+use crate::{config::SessionConfig, error::Error};
+use std::{sync::Arc, time::Duration};
+use tower::{
+    retry::backoff::{ExponentialBackoff, ExponentialBackoffMaker, MakeBackoff},
+    util::rng::HasherRng,
+};
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const JITTER: f64 = 0.5;
+
+/// Pauses between attempts: they double, up to a limit, with jitter so that trainers don't come back all at once.
+#[expect(
+    clippy::unwrap_used,
+    reason = "the constants keep the rules: shortest <= longest, longest > 0, jitter finite"
+)]
+fn backoff() -> ExponentialBackoff {
+    let rng = HasherRng::default();
+    ExponentialBackoffMaker::new(SHORTEST_PAUSE, LONGEST_PAUSE, JITTER, rng).unwrap().make_backoff()
+}
+
+/// Opens a session: the shared state, and the task that must run beside the trainer (none without a server).
+pub(crate) async fn start(
+    config: &SessionConfig,
+) -> Result<(Arc<Shared>, Option<impl Future<Output = ()> + Send + 'static>), Error> {
+    let (machine, link) = open::open(config).await?;
+    let shared = Arc::new(Shared::new(machine, config));
+    let task = link.map(|link| driver::drive(shared.clone(), link));
+    Ok((shared, task))
+}

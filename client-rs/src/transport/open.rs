@@ -1,0 +1,107 @@
+//! Opening a session: the job is made or found, then asked for, until it answers or time is up.
+
+use super::{
+    holder,
+    link::{Ask, Link},
+};
+use crate::{
+    config::{OnOutage, SessionConfig},
+    error::Error,
+    session::{Checkpoint, Machine},
+};
+use autolrs_core::{job::Opened, spec};
+use std::time::Duration;
+use tokio::time::Instant;
+use tower::retry::backoff::Backoff;
+
+/// A session that was opened; without a server no link.
+pub(super) async fn open(config: &SessionConfig) -> Result<(Machine, Option<Link>), Error> {
+    let checkpoint = config.resume.as_deref().map(Checkpoint::decode).transpose()?;
+    if let Some(other) = checkpoint.as_ref().filter(|checkpoint| checkpoint.job() != config.job) {
+        let detail = format!("it belongs to job {:?}, not {:?}", other.job(), config.job);
+        return Err(Error::CheckpointMismatch(detail));
+    }
+    let fallback_lr = config.spec.fallback_lr.unwrap_or(0.0);
+    let resume = checkpoint.as_ref().and_then(Checkpoint::resume);
+    let checkpoint = match checkpoint {
+        Some(checkpoint) if resume.is_none() => {
+            return Ok((Machine::resume_alone(checkpoint, fallback_lr), None));
+        }
+        other => other,
+    };
+    let mut link = Link::new(&config.server, &config.job, config.token.as_deref())?;
+    let mut ask = Ask {
+        resume,
+        takeover: config.takeover,
+        restart: config.restart && checkpoint.is_none(),
+        spec: None,
+        replay: config.replay,
+    };
+    match persist(&mut link, config, &mut ask).await {
+        Ok(opened) => {
+            let machine = match checkpoint {
+                Some(checkpoint) => Machine::resume(checkpoint, fallback_lr, opened),
+                None => Machine::open(config.job.clone(), fallback_lr, opened),
+            };
+            Ok((machine, Some(link)))
+        }
+        Err(error) if error.is_transient() && config.on_outage == OnOutage::Fallback => {
+            Ok((without_server(config, checkpoint)?, None))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The job's `fallback_lr` for the whole budget, or what the checkpoint foresees.
+fn without_server(config: &SessionConfig, checkpoint: Option<Checkpoint>) -> Result<Machine, Error> {
+    let resolved = spec::resolve(&config.spec).map_err(|violations| Error::InvalidSpec {
+        violations: violations.into_iter().map(|v| (v.field.to_owned(), v.description)).collect(),
+    })?;
+    Ok(match checkpoint {
+        Some(checkpoint) => Machine::resume_alone(checkpoint, resolved.fallback_lr),
+        None => Machine::alone(config.job.clone(), resolved.total_steps, resolved.fallback_lr),
+    })
+}
+
+async fn persist(link: &mut Link, config: &SessionConfig, ask: &mut Ask) -> Result<Opened, Error> {
+    let until = Instant::now() + config.connect_timeout;
+    let mut backoff = super::backoff();
+    let mut asked = false;
+    loop {
+        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let error = match attempt(link, config, ask, left, &mut asked).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) => error,
+        };
+        if may_take_over(&error, asked) && !ask.takeover {
+            ask.takeover = true;
+            continue;
+        }
+        if !error.is_transient() || tokio::time::timeout_at(until, backoff.next_backoff()).await.is_err() {
+            return Err(error);
+        }
+    }
+}
+
+/// `asked`: an answer to an earlier request may have been lost.
+async fn attempt(
+    link: &mut Link,
+    config: &SessionConfig,
+    ask: &mut Ask,
+    left: Duration,
+    asked: &mut bool,
+) -> Result<Opened, Error> {
+    match link.create_job(&config.spec, left).await {
+        Err(Error::JobDiffers { .. }) if ask.restart => ask.spec = Some(config.spec.clone()),
+        other => other?,
+    }
+    let answer = link.open_session(ask, left).await;
+    *asked |= matches!(&answer, Err(error) if error.is_transient());
+    answer
+}
+
+/// The holder is a process of this host that is gone, or this very process, whose first request was answered in vain.
+fn may_take_over(error: &Error, asked: bool) -> bool {
+    let Error::SessionActive { pid, same_host: true, .. } = error else { return false };
+    holder::is_dead(*pid) || (asked && *pid == std::process::id())
+}

@@ -1,0 +1,115 @@
+//! The server's errors as ours: the one place that reads `google.rpc` details.
+
+use super::holder;
+use crate::{error::Error, session::Refused};
+use autolrs_proto::{ERROR_DOMAIN, v1::ErrorReason};
+use std::collections::HashMap;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// Why a call failed.
+pub(super) struct Failure {
+    pub(super) reason: Option<ErrorReason>,
+    pub(super) error: Error,
+    code: Code,
+}
+
+impl Failure {
+    /// Reads a status. `server` and `job` are for the messages.
+    pub(super) fn new(status: &Status, server: &str, job: &str) -> Self {
+        let info = status.get_details_error_info().filter(|info| info.domain == ERROR_DOMAIN);
+        let reason = info.as_ref().and_then(|info| known(&info.reason));
+        let metadata = info.map(|info| info.metadata).unwrap_or_default();
+        let error = match reason {
+            Some(reason) => by_reason(reason, status, server, job, &metadata),
+            None => by_code(status, server, job),
+        };
+        Self { reason, error, code: status.code() }
+    }
+
+    /// What the session machine must be told; none: trying again may help.
+    pub(super) fn refused(&self) -> Option<Refused> {
+        let detail = self.error.to_string();
+        match self.reason {
+            Some(ErrorReason::StopMismatch) => Some(Refused::StopMismatch(detail)),
+            Some(ErrorReason::Fenced) => Some(Refused::Fenced(detail)),
+            Some(ErrorReason::JobNotFound) => Some(Refused::JobNotFound),
+            _ if matches!(self.code, Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange) => {
+                Some(Refused::Other(detail))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn known(reason: &str) -> Option<ErrorReason> {
+    ErrorReason::from_str_name(&format!("ERROR_REASON_{reason}"))
+}
+
+fn by_reason(
+    reason: ErrorReason,
+    status: &Status,
+    server: &str,
+    job: &str,
+    metadata: &HashMap<String, String>,
+) -> Error {
+    let message = status.message().to_owned();
+    let of = |key: &str| metadata.get(key).cloned().unwrap_or_default();
+    match reason {
+        ErrorReason::InvalidField => Error::InvalidSpec { violations: violations(status) },
+        ErrorReason::JobNotFound => Error::JobNotFound(job.to_owned()),
+        ErrorReason::JobDiffers => Error::JobDiffers {
+            job: job.to_owned(),
+            fields: of("fields").split(',').filter(|field| !field.is_empty()).map(str::to_owned).collect(),
+        },
+        ErrorReason::Fenced => Error::Fenced(message),
+        ErrorReason::SessionActive => {
+            let host = of("host");
+            let same_host = host == holder::this_process().host;
+            Error::SessionActive { same_host, host, pid: of("pid").parse().unwrap_or(0) }
+        }
+        ErrorReason::ResumeRequired => Error::ResumeRequired(message),
+        ErrorReason::JobFinished => Error::JobFinished(of("state")),
+        ErrorReason::CheckpointTooOld => {
+            Error::CheckpointTooOld { detail: message, oldest_seq: of("oldest_seq").parse().ok() }
+        }
+        ErrorReason::CheckpointMismatch => Error::CheckpointMismatch(message),
+        ErrorReason::LimitReached => Error::LimitReached(message),
+        ErrorReason::StoreUnavailable | ErrorReason::Draining => unavailable(server, message),
+        ErrorReason::JobDamaged => Error::JobDamaged(message),
+        ErrorReason::StopMismatch
+        | ErrorReason::UnknownDirective
+        | ErrorReason::StageNotFound
+        | ErrorReason::Unspecified => Error::Refused(message),
+    }
+}
+
+fn by_code(status: &Status, server: &str, job: &str) -> Error {
+    let message = status.message().to_owned();
+    match status.code() {
+        Code::Unauthenticated => Error::Unauthenticated(message),
+        Code::PermissionDenied => Error::PermissionDenied(message),
+        Code::ResourceExhausted => Error::LimitReached(message),
+        Code::NotFound => Error::JobNotFound(job.to_owned()),
+        Code::InvalidArgument if !violations(status).is_empty() => {
+            Error::InvalidSpec { violations: violations(status) }
+        }
+        Code::InvalidArgument | Code::FailedPrecondition | Code::AlreadyExists | Code::OutOfRange => {
+            Error::Refused(message)
+        }
+        Code::Unimplemented => Error::Refused(format!(
+            "it does not know this call, it may be older than this client ({message})"
+        )),
+        // The transport reports its own failures as UNAVAILABLE, UNKNOWN, INTERNAL or CANCELLED.
+        _ => unavailable(server, message),
+    }
+}
+
+fn unavailable(server: &str, detail: String) -> Error {
+    Error::ServerUnavailable { server: server.to_owned(), detail }
+}
+
+fn violations(status: &Status) -> Vec<(String, String)> {
+    let found = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+    found.into_iter().map(|violation| (violation.field, violation.description)).collect()
+}

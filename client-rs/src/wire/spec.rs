@@ -1,0 +1,55 @@
+//! Job specs into messages.
+
+use autolrs_core::spec::{JobSpec, LossBound, PolicySpec};
+use autolrs_proto::v1::{self, job_spec};
+
+pub(crate) fn job_spec(spec: &JobSpec) -> v1::JobSpec {
+    v1::JobSpec {
+        total_steps: spec.total_steps,
+        lr_min: spec.lr_min,
+        lr_max: spec.lr_max,
+        fallback_lr: spec.fallback_lr,
+        seed: spec.seed,
+        loss_bound: spec.loss_lower_bound.map(|bound| match bound {
+            LossBound::At(bound) => job_spec::LossBound::LossLowerBound(bound),
+            LossBound::None => job_spec::LossBound::LossUnbounded(true),
+        }),
+        max_overhead: spec.max_overhead,
+        switch_every: spec.switch_every,
+        guard: spec.guard,
+        labels: spec.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        policy: spec.policy.as_ref().map(policy),
+    }
+}
+
+fn policy(policy: &PolicySpec) -> job_spec::Policy {
+    match policy {
+        PolicySpec::Scan(o) => job_spec::Policy::Scan(v1::ScanPolicy {
+            lr_factor: o.lr_factor,
+            warmup_fraction: o.warmup_fraction,
+            cooldown_fraction: o.cooldown_fraction,
+        }),
+        PolicySpec::Paper(o) => job_spec::Policy::Paper(v1::PaperPolicy {
+            candidates: o.candidates,
+            kappa: o.kappa,
+            tau: o.tau,
+            tau_max: o.tau_max,
+            trial_fraction: o.trial_fraction,
+            warmup_steps: o.warmup_steps,
+            warmup_lr: o.warmup_lr,
+        }),
+        PolicySpec::Constant(o) => {
+            job_spec::Policy::Constant(v1::ConstantPolicy { lr: o.lr, warmup_steps: o.warmup_steps })
+        }
+        PolicySpec::Cosine(o) => job_spec::Policy::Cosine(v1::CosinePolicy {
+            lr: o.lr,
+            warmup_steps: o.warmup_steps,
+            end_factor: o.end_factor,
+        }),
+        PolicySpec::Wsd(o) => job_spec::Policy::Wsd(v1::WsdPolicy {
+            lr: o.lr,
+            warmup_steps: o.warmup_steps,
+            cooldown_steps: o.cooldown_steps,
+        }),
+    }
+}
