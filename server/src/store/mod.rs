@@ -4,7 +4,11 @@
 //! Every implementation passes the same conformance suite (`conformance`, feature `test-support`).
 
 pub mod codec;
+#[cfg(any(test, feature = "test-support"))]
+pub mod conformance;
 mod error;
+#[cfg(any(test, feature = "test-support"))]
+pub mod faulty;
 mod key;
 #[cfg(any(test, feature = "test-support"))]
 pub mod memory;

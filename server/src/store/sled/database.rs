@@ -58,14 +58,10 @@ impl Database {
     pub(super) fn open(directory: &Directory, cache_bytes: u64) -> Result<Self, OpenError> {
         let path = directory.database();
         disk::forget_cache(&path);
+        disk::remove_unfinished(&path)?;
         let db = open_sled(&path, cache_bytes)?;
         if check_format(&db, directory.path())? == Format::New {
-            for (key, value) in record::split(&record::meta(COUNTER), 0, &[])
-                .into_iter()
-                .chain(record::split(&record::meta(FORMAT), 0, format_text().as_bytes()))
-            {
-                db.insert(key, value)?;
-            }
+            db.apply_batch(first_records())?;
         }
         db.flush()?;
         let files = Files::open(&path)?;
@@ -122,8 +118,16 @@ enum Format {
     Known,
 }
 
-fn format_text() -> String {
-    format!("{FORMAT_TEXT}{KNOWN_FORMAT}")
+/// What makes an empty database a store.
+fn first_records() -> ::sled::Batch {
+    let format = format!("{FORMAT_TEXT}{KNOWN_FORMAT}");
+    let mut batch = ::sled::Batch::default();
+    for (name, content) in [(COUNTER, &[][..]), (FORMAT, format.as_bytes())] {
+        for (key, value) in record::split(&record::meta(name), 0, content) {
+            batch.insert(key, value);
+        }
+    }
+    batch
 }
 
 fn check_format(db: &::sled::Db, path: &Path) -> Result<Format, OpenError> {

@@ -141,3 +141,19 @@ pub(super) fn forget_cache(database: &Path) {
         tracing::debug!(error = %e, "the kernel's cache of the database was not dropped");
     }
 }
+
+/// Removes the index snapshots that sled had begun to write when its process or its disk failed. Sled takes such a file
+/// for a finished one, finds it damaged, and would not open again.
+///
+/// # Errors
+/// Those of readdir(3) and unlink(2).
+pub(super) fn remove_unfinished(database: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(database)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with("snap.") && name.ends_with(".generating")) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}

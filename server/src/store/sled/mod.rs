@@ -9,6 +9,8 @@ mod disk;
 mod overlay;
 mod reader;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use self::{
     committer::{Command, Committer, Write},

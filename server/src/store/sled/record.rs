@@ -181,3 +181,84 @@ impl Head {
         hasher.finalize().to_be_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::{collections::BTreeMap, convert::Infallible};
+
+    fn join_parts(name: &[u8], parts: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<(u64, Bytes), String> {
+        let first = parts.get(&part(name, 0)).ok_or("no first part")?;
+        let fetch = |key: &[u8]| Ok::<_, Infallible>(parts.get(key).map(|value| value.as_slice().into()));
+        match join(name, first, fetch) {
+            Ok(joined) => joined,
+        }
+    }
+
+    #[test]
+    fn a_record_comes_back_from_its_parts() {
+        let name = meta("x");
+        for len in [0, 1, PART - 1, PART, PART + 1, 3 * PART, 3 * PART + 7] {
+            let content: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            let parts: BTreeMap<_, _> = split(&name, 7, &content).into_iter().collect();
+            assert_eq!(parts.len(), len.div_ceil(PART).max(1));
+            assert!(parts.values().all(|part| part.len() <= PART + HEAD));
+            assert_eq!(join_parts(&name, &parts), Ok((7, content.into())));
+        }
+    }
+
+    #[test]
+    fn damage_is_found() {
+        let name = meta("x");
+        let parts: BTreeMap<_, _> = split(&name, 7, &[5; PART + 100]).into_iter().collect();
+        for key in parts.keys() {
+            let mut missing = parts.clone();
+            missing.remove(key);
+            assert!(join_parts(&name, &missing).is_err(), "a missing part");
+            for at in 0..parts[key].len() {
+                let mut broken = parts.clone();
+                broken.entry(key.clone()).and_modify(|value| value[at] ^= 4);
+                assert!(join_parts(&name, &broken).is_err(), "byte {at} of a part");
+            }
+            let mut cut = parts.clone();
+            cut.entry(key.clone()).and_modify(|value| value.truncate(value.len() - 1));
+            assert!(join_parts(&name, &cut).is_err(), "a short part");
+        }
+    }
+
+    #[test]
+    fn a_record_under_another_name_is_found() {
+        let (_, first) = split(&meta("x"), 7, b"content").remove(0);
+        assert!(version(&meta("x"), &first).is_ok());
+        assert!(version(&meta("y"), &first).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_ordered_as_names(a in "[\0\u{1}a\u{ff}.-]{0,4}", b in "[\0\u{1}a\u{ff}.-]{0,4}", p: u32, q: u32) {
+            let key = |name: &str, number| part(&snapshot(&JobKey::new("t", name)), number);
+            let expected = (&a, p).cmp(&(&b, q));
+            prop_assert_eq!(key(&a, p).cmp(&key(&b, q)), expected);
+        }
+
+        #[test]
+        fn no_job_begins_with_another(a in "[\0\u{1}a.]{0,3}", b in "[\0\u{1}a.]{0,3}", c in "[\0\u{1}a.]{0,3}", d in "[\0\u{1}a.]{0,3}") {
+            prop_assume!((&a, &b) != (&c, &d));
+            let (one, other) = (JobKey::new(a, b), JobKey::new(c, d));
+            prop_assert!(!snapshot(&other).starts_with(&snapshot(&one)));
+            let other_row = row(&other, RowKey::Directive { seq: 1 });
+            prop_assert!(!other_row.starts_with(&rows_of(&one)));
+        }
+
+        #[test]
+        fn names_come_back(tenant: String, name: String, seq: u64, number: u32) {
+            let job = JobKey::new(tenant.clone(), name.clone());
+            let key = part(&snapshot(&job), number);
+            prop_assert_eq!(job_of_key(&jobs_of(&tenant), &key), Some(name));
+            let directive = RowKey::Directive { seq };
+            let key = part(&row(&job, directive), number);
+            prop_assert_eq!(row_of_key(&rows_of(&job), &key), Some(directive));
+        }
+    }
+}

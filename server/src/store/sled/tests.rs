@@ -1,0 +1,210 @@
+//! Damage, foreign files, and failures under the store.
+
+use super::*;
+use std::fs;
+
+const QUICK: SledOptions =
+    SledOptions { cache_bytes: 1 << 20, min_free_bytes: 0, reopen_every: Duration::from_millis(50) };
+
+fn open(path: &Path) -> SledStore {
+    SledStore::open(path, QUICK).expect("the store opens")
+}
+
+fn refusal(path: &Path) -> StoreError {
+    SledStore::open(path, QUICK).err().expect("the store is refused")
+}
+
+/// Changes the database under the store.
+fn meddle(path: &Path, change: impl FnOnce(&::sled::Db)) {
+    let directory = Directory::lock(path).expect("nobody has it");
+    let db = ::sled::open(directory.database()).expect("sled opens");
+    change(&db);
+    db.flush().expect("flushed");
+}
+
+async fn save(store: &SledStore, job: &JobKey, expected: Option<u64>, len: usize) -> u64 {
+    let rows = vec![RowWrite::Put { key: RowKey::Directive { seq: 1 }, record: vec![1; len].into() }];
+    store.save(job, expected, vec![2; len].into(), rows).await.expect("saved")
+}
+
+/// Three jobs, `b` among them damaged by `damage`, which gets the database and the key of part 1 of b's snapshot.
+async fn with_damage(damage: impl FnOnce(&::sled::Db, Vec<u8>)) -> (tempfile::TempDir, SledStore) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    for name in ["a", "b", "c"] {
+        save(&store, &JobKey::new("t", name), None, 10_000).await;
+    }
+    store.close().await;
+    meddle(directory.path(), |db| damage(db, record::part(&record::snapshot(&JobKey::new("t", "b")), 1)));
+    let store = open(directory.path());
+    (directory, store)
+}
+
+/// `b` is reported by name and can be removed; the others are not affected.
+async fn check_damage(store: &SledStore) {
+    let b = JobKey::new("t", "b");
+    let is_damaged = |e: &StoreError| matches!(e, StoreError::Damaged { job, .. } if *job == b);
+    assert!(store.load(&b).await.is_err_and(|e| is_damaged(&e)));
+    let page = store.list("t", None, 10).await.expect("a list");
+    let (names, damaged): (Vec<_>, Vec<_>) =
+        page.iter().map(|job| (job.name.as_str(), job.stored.as_ref().is_err_and(is_damaged))).unzip();
+    assert_eq!((names, damaged), (vec!["a", "b", "c"], vec![false, true, false]));
+    let c = JobKey::new("t", "c");
+    let version = store.load(&c).await.expect("a read").expect("the job is there").version;
+    save(store, &c, Some(version), 20_000).await;
+    assert_eq!(store.remove(&b).await, Ok(true));
+    assert_eq!(store.load(&b).await, Ok(None));
+    save(store, &b, None, 100).await;
+}
+
+#[tokio::test]
+async fn a_changed_part_damages_one_job() {
+    let (_directory, store) = with_damage(|db, key| {
+        db.insert(key, vec![9; 4096]).expect("written");
+    })
+    .await;
+    check_damage(&store).await;
+}
+
+#[tokio::test]
+async fn a_missing_part_damages_one_job() {
+    let (_directory, store) = with_damage(|db, key| {
+        db.remove(key).expect("written");
+    })
+    .await;
+    check_damage(&store).await;
+}
+
+#[tokio::test]
+async fn a_changed_head_damages_one_job_and_can_not_be_saved_over() {
+    let (_directory, store) = with_damage(|db, mut key| {
+        *key.last_mut().expect("a key") = 0;
+        db.insert(key, vec![9; 100]).expect("written");
+    })
+    .await;
+    let b = JobKey::new("t", "b");
+    let saved = store.save(&b, Some(2), "x".into(), vec![]).await;
+    assert!(matches!(saved, Err(StoreError::Damaged { .. })), "{saved:?}");
+    check_damage(&store).await;
+}
+
+#[tokio::test]
+async fn a_newer_store_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    open(directory.path()).close().await;
+    meddle(directory.path(), |db| {
+        for (key, value) in record::split(&record::meta("format"), 0, b"autolrs store format 2") {
+            db.insert(key, value).expect("written");
+        }
+    });
+    let path = directory.path().to_owned();
+    assert_eq!(refusal(&path), StoreError::NewerStore { path, found: 2, known: 1 });
+}
+
+#[tokio::test]
+async fn a_database_of_something_else_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    meddle(directory.path(), |db| {
+        db.insert("key", "value").expect("written");
+    });
+    assert!(matches!(refusal(directory.path()), StoreError::NotAStore { .. }));
+}
+
+#[test]
+fn a_file_in_place_of_the_directory_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("file");
+    fs::write(&path, "x").expect("written");
+    assert!(matches!(refusal(&path), StoreError::Directory { .. }));
+}
+
+#[test]
+fn the_database_is_for_its_user_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().expect("a directory");
+    let _store = open(directory.path());
+    let mode = fs::metadata(directory.path().join("sled")).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn a_second_opening_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let expected = StoreError::Locked {
+        path: directory.path().to_owned(),
+        holder: format!("process {}", std::process::id()),
+    };
+    assert_eq!(refusal(directory.path()), expected);
+    store.close().await;
+    open(directory.path());
+}
+
+#[tokio::test]
+async fn an_unfinished_index_snapshot_does_not_keep_the_store_shut() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let job = JobKey::new("t", "a");
+    save(&store, &job, None, 10).await;
+    store.close().await;
+    fs::write(directory.path().join("sled/snap.FFFFFFFFFFFFFFFF.generating"), "half").expect("written");
+    let store = open(directory.path());
+    assert!(store.load(&job).await.expect("a read").is_some());
+}
+
+/// Waits for a state of health.
+async fn until(store: &SledStore, healthy: bool) {
+    let mut health = store.health();
+    let waited = health.wait_for(|now| (*now == Health::Healthy) == healthy);
+    tokio::time::timeout(Duration::from_secs(30), waited).await.expect("in time").expect("the store lives");
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_open_is_tried_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let job = JobKey::new("t", "a");
+    let store = open(directory.path());
+    save(&store, &job, None, 10).await;
+    store.close().await;
+    let (conf, hidden) = (directory.path().join("sled/conf"), directory.path().join("conf"));
+    fs::rename(&conf, &hidden).expect("moved");
+    fs::create_dir(&conf).expect("made");
+
+    let store = open(directory.path());
+    until(&store, false).await;
+    let Err(StoreError::Unavailable(reason)) = store.load(&job).await else { panic!("it can't be read") };
+    assert!(reason.contains("can't be opened"), "{reason}");
+    let saved = store.save(&job, Some(1), "x".into(), vec![]).await;
+    assert!(matches!(saved, Err(StoreError::Unavailable(_))), "{saved:?}");
+
+    fs::remove_dir(&conf).expect("removed");
+    fs::rename(&hidden, &conf).expect("moved back");
+    until(&store, true).await;
+    let version = store.load(&job).await.expect("a read").expect("nothing is lost").version;
+    save(&store, &job, Some(version), 20).await;
+}
+
+/// Any damage to the log may cost data, but never a panic of the process or a job with another's content.
+#[tokio::test]
+async fn a_damaged_log_is_an_error_or_a_loss_but_never_a_lie() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    for name in 0..20 {
+        save(&store, &JobKey::new("t", format!("{name}")), None, 5000).await;
+    }
+    store.close().await;
+    let log = directory.path().join("sled/db");
+    let whole = fs::read(&log).expect("the log");
+    for at in (0..200_000).step_by(9973) {
+        let mut broken = whole.clone();
+        broken[at..at + 64].fill(0xa5);
+        fs::write(&log, &broken).expect("written");
+        let Ok(store) = SledStore::open(directory.path(), QUICK) else { continue };
+        for name in 0..20 {
+            if let Ok(Some(stored)) = store.load(&JobKey::new("t", format!("{name}"))).await {
+                assert_eq!(stored.snapshot, vec![2; 5000]);
+            }
+        }
+        store.close().await;
+    }
+}
