@@ -3,7 +3,7 @@
 use crate::{
     directive::{Batches, DoneReason, Failure, Phase, Run, Slot},
     lr_pieces::{self, Piece},
-    plan::{FromSlot, Plan},
+    plan::{FromSlot, Keep, Plan},
     stop_rules::StopIf,
 };
 
@@ -53,6 +53,46 @@ pub(crate) fn unattended_from(
 /// Restores `slot`; the job has failed.
 pub(crate) fn broken(slot: Slot) -> FromSlot {
     FromSlot::done(slot, DoneReason::Failed(Failure::Unstable))
+}
+
+/// A segment with its fallbacks, before it is said where it starts.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Next {
+    pub(crate) keep: Vec<Keep>,
+    pub(crate) run: Run,
+    /// None: the segment ends with the budget.
+    pub(crate) or_else: Option<Plan>,
+    pub(crate) on_stop: FromSlot,
+}
+
+impl Next {
+    /// Starts where the trainer stands.
+    pub(crate) fn go_on(self) -> Plan {
+        let plan = Plan::go_on(self.keep, self.run).on_stop(self.on_stop);
+        match self.or_else {
+            Some(fallback) => plan.or_else(fallback),
+            None => plan,
+        }
+    }
+
+    /// Starts from `slot`.
+    pub(crate) fn from(self, slot: Slot) -> FromSlot {
+        let plan = FromSlot::run(slot, self.keep, self.run).on_stop(self.on_stop);
+        match self.or_else {
+            Some(fallback) => plan.or_else(fallback),
+            None => plan,
+        }
+    }
+}
+
+/// The plan where the trainer stands, or the end of the job.
+pub(crate) fn go_on(next: Option<Next>) -> Plan {
+    next.map_or_else(|| Plan::done(DoneReason::Finished), Next::go_on)
+}
+
+/// The plan from a slot, or the end of the job there.
+pub(crate) fn from(slot: Slot, next: Option<Next>) -> FromSlot {
+    next.map_or_else(|| FromSlot::done(slot, DoneReason::Finished), |next| next.from(slot))
 }
 
 /// A line whose pieces know their phase.

@@ -6,12 +6,12 @@
 
 use super::{
     CommitNote, Context, Notes, OpenSearch, Policy, Segment,
-    guard::{SafeSlots, directive_steps},
-    line::{PhasedLine, broken, committed, scaled, unattended, unattended_from},
+    guard::{SafeSlots, directive_steps, slot_of},
+    line::{Next, PhasedLine, broken, committed, from, go_on, scaled, unattended, unattended_from},
     stage_end,
 };
 use crate::{
-    directive::{DoneReason, Phase, Run, Slot},
+    directive::Phase,
     lr_pieces::{Piece, Shape},
     plan::{FromSlot, Plan},
     spec::{PlainKind, ResolvedPlain, ResolvedSpec},
@@ -26,14 +26,14 @@ const MAX_RETRIES: u32 = 5;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plain {
     schedule: ResolvedPlain,
-    slots: SafeSlots,
+    slots: SafeSlots<()>,
     retries: u32,
 }
 
 impl Policy for Plain {
     fn begin(&mut self, cx: &Context<'_>, notes: &mut Notes) -> Plan {
         self.note_commit(format!("{} has no search", cx.spec.policy_name()), notes);
-        self.go_on(cx)
+        go_on(self.next(cx))
     }
 
     fn ended(&mut self, segment: &Segment<'_>, cx: &Context<'_>, notes: &mut Notes) -> Plan {
@@ -41,11 +41,11 @@ impl Policy for Plain {
         if cx.left() == 0 {
             notes.stage_ends.extend(stage_end(0, segment.losses));
         }
-        self.go_on(cx)
+        go_on(self.next(cx))
     }
 
     fn stopped(&mut self, _: &Segment<'_>, stop: Stop, cx: &Context<'_>, notes: &mut Notes) -> FromSlot {
-        let slot = self.slots.restore(stop.offset);
+        let slot = slot_of(self.slots.restore(stop.offset));
         if !cx.spec.guard || self.retries == MAX_RETRIES {
             notes.warnings.push(format!("the loss was not finite after {} retries: gave up", self.retries));
             return broken(slot);
@@ -54,7 +54,7 @@ impl Policy for Plain {
         let why = format!("a loss was not finite: restored a slot, retry {} at half the LR", self.retries);
         notes.warnings.push(why.clone());
         self.note_commit(why, notes);
-        self.again(slot, cx)
+        from(slot, self.next(cx))
     }
 
     fn search(&self, _: &ResolvedSpec) -> Option<OpenSearch> {
@@ -62,13 +62,13 @@ impl Policy for Plain {
     }
 
     fn close_search(&mut self, cx: &Context<'_>, _: &mut Notes) -> FromSlot {
-        self.again(self.slots.newest(), cx)
+        from(slot_of(self.slots.newest()), self.next(cx))
     }
 }
 
 impl Plain {
     pub(crate) fn new(_: &ResolvedSpec, schedule: &ResolvedPlain) -> Self {
-        Self { schedule: schedule.clone(), slots: SafeSlots::default(), retries: 0 }
+        Self { schedule: schedule.clone(), slots: SafeSlots::new(), retries: 0 }
     }
 
     /// The highest LR, as the guard has left it.
@@ -96,40 +96,22 @@ impl Plain {
         ])
     }
 
-    /// The next segment and the line after it; none at the end of the budget.
-    fn segment(&self, cx: &Context<'_>) -> Option<(Run, Vec<Piece>)> {
+    /// The next segment; none at the end of the budget.
+    fn next(&mut self, cx: &Context<'_>) -> Option<Next> {
         let total = cx.spec.total_steps;
         let (phase, head, rest) = self.line(total).after(total - cx.left()).split(directive_steps(total))?;
-        Some((committed(phase, 0, head), rest))
-    }
-
-    fn go_on(&mut self, cx: &Context<'_>) -> Plan {
-        let Some((run, rest)) = self.segment(cx) else { return Plan::done(DoneReason::Finished) };
-        let phase = run.phase;
-        let save = self.slots.save();
-        let plan = Plan::go_on(save, run).on_stop(self.after_stop(phase, &rest, cx));
-        match unattended(phase, 0, rest, self.slots.newest()) {
-            Some(fallback) => plan.or_else(fallback),
-            None => plan,
-        }
-    }
-
-    fn again(&self, slot: Slot, cx: &Context<'_>) -> FromSlot {
-        let Some((run, rest)) = self.segment(cx) else { return FromSlot::done(slot, DoneReason::Finished) };
-        let phase = run.phase;
-        let plan = FromSlot::run(slot, [], run).on_stop(self.after_stop(phase, &rest, cx));
-        match unattended(phase, 0, rest, self.slots.newest()) {
-            Some(fallback) => plan.or_else(fallback),
-            None => plan,
-        }
+        let keep = self.slots.save(()).into_iter().collect();
+        let on_stop = self.after_stop(phase, &rest, cx);
+        let or_else = unattended(phase, 0, rest, slot_of(self.slots.newest()));
+        Some(Next { keep, run: committed(phase, 0, head), or_else, on_stop })
     }
 
     fn after_stop(&self, phase: Phase, rest: &[Piece], cx: &Context<'_>) -> FromSlot {
-        let (slot, last_resort) = (self.slots.in_outage(), self.slots.oldest());
+        let slot = slot_of(self.slots.unattended());
         if !cx.spec.guard || self.retries == MAX_RETRIES {
             return broken(slot);
         }
-        unattended_from(slot, phase, 0, scaled(rest, 0.5), last_resort)
+        unattended_from(slot, phase, 0, scaled(rest, 0.5), slot_of(self.slots.oldest()))
     }
 
     fn note_commit(&self, why: String, notes: &mut Notes) {

@@ -2,6 +2,8 @@
 //! checked on its way.
 
 mod plain;
+mod scan;
+mod scan_guards;
 mod surface;
 
 use super::{Context, Notes, PolicyState, Segment, SlotEntry, Spent};

@@ -1,0 +1,55 @@
+//! The commit: from the branches to an LR, with the reason.
+
+use super::{branch::branch_dose, search::Search, stretch::Stretch};
+use crate::{
+    policy::{CommitNote, Context, Notes},
+    spec::ResolvedScan,
+};
+
+/// Commits from what was measured; `fallback_lr` if that is nothing.
+pub(super) fn commit(
+    search: &Search,
+    options: &ResolvedScan,
+    cx: &Context<'_>,
+    notes: &mut Notes,
+) -> Stretch {
+    let Some(choice) = search.choose() else { return fall_back(search, options, cx, notes) };
+    let factor = options.lr_factor;
+    let mut lr = search.lr(choice.z, factor);
+    let best_lr = search.lr(choice.best.z, 1.0);
+    let place = if choice.interpolated {
+        "the vertex of the parabola through the best branch and its neighbours"
+    } else {
+        "the best branch"
+    };
+    let mut why = format!(
+        "{factor} times {:e}, {place} (LR {best_lr:e}, score {:.6}, of {} branches)",
+        search.lr(choice.z, 1.0),
+        choice.best.score,
+        search.trials(),
+    );
+    if search.was_stopped(lr) {
+        why = format!("the best branch's own LR, because a branch at {lr:e} diverged");
+        lr = best_lr;
+    }
+    if search.is_highest(choice.best.z) {
+        notes.warnings.push(format!("the best branch was the highest, {best_lr:e}: consider a higher lr_max"));
+    }
+    notes.commits.push(CommitNote { stage: 0, lr, why, forecast: None, curve: choice.curve });
+    let scales = search.scales().map(|scales| (scales, branch_dose(cx.spec.total_steps, best_lr)));
+    Stretch::new(options, lr, search.bound(), scales, cx)
+}
+
+fn fall_back(search: &Search, options: &ResolvedScan, cx: &Context<'_>, notes: &mut Notes) -> Stretch {
+    let fallback = cx.spec.fallback_lr;
+    let diverged = search.was_stopped(fallback);
+    let lr = if diverged { fallback / 2.0 } else { fallback };
+    let why = match (search.trials(), diverged) {
+        (0, _) => "fallback_lr: nothing was measured".into(),
+        (n, false) => format!("fallback_lr: none of {n} branches learnt anything"),
+        (n, true) => format!("half of fallback_lr, which diverged: none of {n} branches learnt anything"),
+    };
+    notes.warnings.push(format!("the LR {lr:e} is {why}"));
+    notes.commits.push(CommitNote { stage: 0, lr, why, forecast: None, curve: Vec::new() });
+    Stretch::new(options, lr, search.bound(), None, cx)
+}
