@@ -7,7 +7,7 @@
 //! | `i` | point of the scan from the top: z_i = log10 hi - h (i + 1/2) |
 //!
 //! 1. From the top, until the scores get worse. 2. If every branch failed: three decades further down, once. 3. Half a
-//! step to both sides of the best.
+//!    step to both sides of the best.
 
 use super::{
     branch::{Branch, Finished, branch_steps, scored_steps},
