@@ -8,7 +8,10 @@ use crate::{
 };
 use std::{
     ops::Deref,
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -18,7 +21,8 @@ use std::{
 /// It belongs to the process that opened it: in a forked child whatever waits fails with [`Error::Forked`].
 pub struct Session {
     handle: Handle,
-    thread: Option<JoinHandle<()>>,
+    /// None once it is closed.
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// A session that is being opened.
@@ -31,7 +35,7 @@ impl Opening {
     /// Waits at most this long for the session.
     pub fn wait(self, at_most: Duration) -> Result<Result<Session, Self>, Error> {
         match self.answer.recv_timeout(at_most) {
-            Ok(opened) => Ok(Ok(Session { handle: opened?, thread: Some(self.thread) })),
+            Ok(opened) => Ok(Ok(Session { handle: opened?, thread: Mutex::new(Some(self.thread)) })),
             Err(RecvTimeoutError::Timeout) => Ok(Err(self)),
             Err(RecvTimeoutError::Disconnected) => Err(Error::NoThread("it has ended".into())),
         }
@@ -104,8 +108,10 @@ impl Session {
 
     /// Flushes for at most `at_most` and ends the session. The job goes on if a trainer resumes it. A second call
     /// does nothing.
-    pub fn close(&mut self, at_most: Duration) -> Result<(), Error> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
+    pub fn close(&self, at_most: Duration) -> Result<(), Error> {
+        self.handle.0.check_process()?;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return Ok(()) };
         self.flush(at_most)?;
         self.handle.0.close();
         // A thread that panicked has said so.

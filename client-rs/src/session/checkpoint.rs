@@ -59,7 +59,16 @@ enum Place {
     /// At the start of the search that directive `seq` began: it is searched again.
     SearchStart { seq: u64 },
     /// Within a directive.
-    Within { directive: Directive, segment: Segment, outbox: Vec<Segment>, ops_done: bool },
+    Within(Box<Within>),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Within {
+    directive: Directive,
+    segment: Segment,
+    outbox: Vec<Segment>,
+    /// The directive's slot operations were taken by the trainer.
+    ops_done: bool,
 }
 
 impl Checkpoint {
@@ -100,8 +109,8 @@ impl Checkpoint {
     pub fn resume(&self) -> Option<Resume> {
         let (seq, offset) = match &self.place {
             Place::SearchStart { seq } => (*seq, 0),
-            Place::Within { segment, outbox, .. } => {
-                let oldest = outbox.first().unwrap_or(segment);
+            Place::Within(within) => {
+                let oldest = within.outbox.first().unwrap_or(&within.segment);
                 (oldest.seq, oldest.losses.len() as u64)
             }
         };
@@ -171,12 +180,12 @@ impl Machine {
         let mut segment = self.track.segment.clone();
         // The interrupt is the server's to repeat.
         segment.end = segment.end.filter(|end| !matches!(end, SegmentEnd::Interrupted(_)));
-        Place::Within {
+        Place::Within(Box::new(Within {
             directive: self.track.directive.clone(),
             segment,
             outbox: self.outbox.iter().cloned().collect(),
             ops_done: self.slots.is_settled(),
-        }
+        }))
     }
 
     /// Goes on from a checkpoint in the session that was opened with its [`Checkpoint::resume`].
@@ -187,14 +196,13 @@ impl Machine {
         machine.total = checkpoint.total;
         machine.committed_lr = checkpoint.committed_lr;
         match checkpoint.place {
-            Place::Within { directive, segment, outbox, ops_done }
-                if !outbox.is_empty() || opened.directive.seq == segment.seq =>
+            Place::Within(within)
+                if !within.outbox.is_empty() || opened.directive.seq == within.segment.seq =>
             {
-                machine.outbox = outbox.into();
-                machine.go_on_within(directive, segment, ops_done, &opened);
+                machine.go_on_within(*within, &opened);
             }
             // The search starts again, or the server has closed what the trainer can't go on with.
-            Place::Within { .. } | Place::SearchStart { .. } => machine.begin(&opened),
+            Place::Within(_) | Place::SearchStart { .. } => machine.begin(&opened),
         }
         let oldest = machine.outbox.front_mut().unwrap_or(&mut machine.track.segment);
         if resume.is_some_and(|resume| resume.seq == opened.directive.seq) {
@@ -211,22 +219,24 @@ impl Machine {
         machine.slots = Slots::holding(checkpoint.held);
         machine.total = checkpoint.total;
         machine.committed_lr = checkpoint.committed_lr;
-        if let Place::Within { directive, segment, ops_done, .. } = checkpoint.place {
-            machine.place_within(directive, segment, ops_done);
+        if let Place::Within(within) = checkpoint.place {
+            machine.place_within(*within);
         }
         machine
     }
 
-    fn go_on_within(&mut self, directive: Directive, segment: Segment, ops_done: bool, opened: &Opened) {
+    fn go_on_within(&mut self, within: Within, opened: &Opened) {
         self.slots.push(opened.directive.seq, opened.slot_ops.iter().copied());
-        if !self.outbox.is_empty() {
+        if !within.outbox.is_empty() {
             self.link = Link::Detached { heard: false };
         }
-        self.place_within(directive, segment, ops_done);
+        self.outbox = within.outbox.iter().cloned().collect();
+        self.place_within(within);
     }
 
     /// Puts the trainer back into a directive. Slots that its fallbacks need and that are lost take the state at hand.
-    fn place_within(&mut self, directive: Directive, segment: Segment, ops_done: bool) {
+    fn place_within(&mut self, within: Within) {
+        let Within { directive, segment, ops_done, .. } = within;
         self.done = reason(&directive);
         let at_start = segment.losses.is_empty();
         if at_start && !ops_done {

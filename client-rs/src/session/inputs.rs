@@ -54,7 +54,7 @@ impl Machine {
                 self.follow_stop();
             }
             Refused::Fenced(detail) => {
-                self.sever(&format!("{detail}. This trainer goes on with its fallback"))
+                self.sever(&format!("{detail}. This trainer goes on with its fallback"));
             }
             Refused::JobNotFound => {
                 self.sever("the server has no such job any more: the schedule ends");

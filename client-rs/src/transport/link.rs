@@ -124,9 +124,13 @@ impl Link {
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
         deadline: Duration,
     ) -> Result<T, Failure> {
-        let timed_out =
-            |_| Status::deadline_exceeded(format!("no answer within {} s", deadline.as_secs_f32()));
-        match tokio::time::timeout(deadline, call).await.map_err(timed_out).flatten() {
+        let answer = match tokio::time::timeout(deadline, call).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                Err(Status::deadline_exceeded(format!("no answer within {} s", deadline.as_secs_f32())))
+            }
+        };
+        match answer {
             Ok(response) => {
                 self.failures = 0;
                 Ok(response.into_inner())

@@ -1,0 +1,148 @@
+//! The dictionary that describes a job, as the client's type. What it holds too much, or of the wrong type, is named;
+//! values are judged by the server.
+
+use autolrs_client::{
+    ConstantOptions, CosineOptions, Error, JobSpec, LossBound, PaperOptions, PolicySpec, ScanOptions,
+    WsdOptions,
+};
+use pyo3::{
+    prelude::*,
+    types::{PyBool, PyDict},
+};
+use std::collections::BTreeMap;
+
+/// Reads the description. Every violation is reported.
+pub(crate) fn read(spec: &Bound<'_, PyDict>, switch_every: u64) -> Result<JobSpec, Error> {
+    let mut fields = Fields::new(spec.as_any(), "");
+    let loss_lower_bound = match fields.optional::<f64>("loss_lower_bound") {
+        Some(Some(bound)) => Some(LossBound::At(bound)),
+        Some(None) => Some(LossBound::None),
+        None => None,
+    };
+    let job = JobSpec {
+        total_steps: fields.take("total_steps"),
+        lr_min: fields.take("lr_min"),
+        lr_max: fields.take("lr_max"),
+        fallback_lr: fields.take("fallback_lr"),
+        seed: fields.take("seed"),
+        loss_lower_bound,
+        max_overhead: fields.take("max_overhead"),
+        switch_every: Some(switch_every),
+        guard: fields.take("guard"),
+        labels: fields.take::<BTreeMap<String, String>>("labels").unwrap_or_default(),
+        policy: None,
+    };
+    let name: Option<String> = fields.take("policy");
+    let options: Option<Bound<'_, PyDict>> = fields.take("options");
+    let mut violations = fields.finish();
+    let name = name.unwrap_or_else(|| "scan".into());
+    let options = options.unwrap_or_else(|| PyDict::new(spec.py()));
+    let mut options = Fields::new(options.as_any(), &name);
+    let policy = policy(&name, &mut options);
+    match policy {
+        Some(_) => violations.extend(options.finish()),
+        None => violations
+            .push(("policy".into(), format!("must be scan, paper, constant, cosine or wsd, is {name:?}"))),
+    }
+    if violations.is_empty() { Ok(JobSpec { policy, ..job }) } else { Err(Error::InvalidSpec { violations }) }
+}
+
+fn policy(name: &str, options: &mut Fields<'_, '_>) -> Option<PolicySpec> {
+    Some(match name {
+        "scan" => PolicySpec::Scan(ScanOptions {
+            lr_factor: options.take("lr_factor"),
+            warmup_fraction: options.take("warmup_fraction"),
+            cooldown_fraction: options.take("cooldown_fraction"),
+        }),
+        "paper" => PolicySpec::Paper(PaperOptions {
+            candidates: options.take("candidates"),
+            kappa: options.take("kappa"),
+            tau: options.take("tau"),
+            tau_max: options.take("tau_max"),
+            trial_fraction: options.take("trial_fraction"),
+            warmup_steps: options.take("warmup_steps"),
+            warmup_lr: options.take("warmup_lr"),
+        }),
+        "constant" => PolicySpec::Constant(ConstantOptions {
+            lr: options.take("lr"),
+            warmup_steps: options.take("warmup_steps"),
+        }),
+        "cosine" => PolicySpec::Cosine(CosineOptions {
+            lr: options.take("lr"),
+            warmup_steps: options.take("warmup_steps"),
+            end_factor: options.take("end_factor"),
+        }),
+        "wsd" => PolicySpec::Wsd(WsdOptions {
+            lr: options.take("lr"),
+            warmup_steps: options.take("warmup_steps"),
+            cooldown_steps: options.take("cooldown_steps"),
+        }),
+        _ => return None,
+    })
+}
+
+/// A dictionary that is read key by key; what was not asked for is a violation.
+struct Fields<'a, 'py> {
+    dict: &'a Bound<'py, PyAny>,
+    prefix: String,
+    known: Vec<&'static str>,
+    violations: Vec<(String, String)>,
+}
+
+impl<'a, 'py> Fields<'a, 'py> {
+    fn new(dict: &'a Bound<'py, PyAny>, prefix: &str) -> Self {
+        let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}.") };
+        Self { dict, prefix, known: Vec::new(), violations: Vec::new() }
+    }
+
+    /// The value of a key; `None` as absent.
+    fn take<T: for<'x> FromPyObject<'x, 'py>>(&mut self, key: &'static str) -> Option<T> {
+        self.optional(key).flatten()
+    }
+
+    /// The value of a key, and whether it is there at all.
+    fn optional<T: for<'x> FromPyObject<'x, 'py>>(&mut self, key: &'static str) -> Option<Option<T>> {
+        self.known.push(key);
+        let value = self.dict.get_item(key).ok()?;
+        if value.is_none() {
+            return Some(None);
+        }
+        // Python's bool is an int; a switch where a number belongs is a mistake.
+        let number = std::any::type_name::<T>();
+        let mistaken = value.is_instance_of::<PyBool>() && ["f64", "u64", "u32"].contains(&number);
+        match value.extract::<T>() {
+            Ok(value) if !mistaken => Some(Some(value)),
+            _ => {
+                let shown = value.repr().map_or_else(|_| "unreadable".into(), |repr| repr.to_string());
+                let what = format!("must be {}, is {shown}", kind(number));
+                self.violations.push((format!("{}{key}", self.prefix), what));
+                None
+            }
+        }
+    }
+
+    fn finish(self) -> Vec<(String, String)> {
+        let mut violations = self.violations;
+        let keys =
+            self.dict.call_method0("keys").and_then(|keys| keys.try_iter()?.collect::<PyResult<Vec<_>>>());
+        for key in keys.unwrap_or_default() {
+            let key = key.to_string();
+            if !self.known.contains(&key.as_str()) {
+                let known = self.known.join(", ");
+                violations
+                    .push((format!("{}{key}", self.prefix), format!("is not an option; there are: {known}")));
+            }
+        }
+        violations
+    }
+}
+
+fn kind(rust: &str) -> &'static str {
+    match rust {
+        "f64" => "a number",
+        "u64" | "u32" => "a whole number that is not negative",
+        "bool" => "True or False",
+        "alloc::string::String" => "a string",
+        _ => "a dictionary",
+    }
+}
