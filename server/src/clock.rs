@@ -18,17 +18,17 @@ impl Clock {
     /// A clock that starts now.
     pub fn start() -> Self {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), started_millis: millis(since_1970) }
+        Self::starting_at(millis(since_1970))
+    }
+
+    /// A clock that starts at a moment in milliseconds since 1970.
+    pub fn starting_at(started_millis: u64) -> Self {
+        Self { started: Instant::now(), started_millis }
     }
 
     /// Now, in milliseconds since 1970.
     pub fn now(&self) -> u64 {
         self.started_millis + millis(self.started.elapsed())
-    }
-
-    /// When the server started, in milliseconds since 1970.
-    pub fn started(&self) -> u64 {
-        self.started_millis
     }
 
     /// Time since a moment in milliseconds since 1970; none for the future.
@@ -54,8 +54,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_servers_absence_is_no_silence() {
-        let clock = Clock::start();
-        let start = clock.started();
+        let start = 1_000_000;
+        let clock = Clock::starting_at(start);
         tokio::time::advance(Duration::from_secs(5)).await;
         assert_eq!(clock.now(), start + 5000);
         assert_eq!(clock.excuse(start - 59_999), start);
