@@ -56,3 +56,38 @@ async fn refuse(error: BoxError) -> Response {
     };
     status(&error).into_http()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::{Code, Status};
+    use tower::{ServiceExt, service_fn};
+
+    /// The code of the answer of a service that answers after `seconds`.
+    async fn code(layered: Layered) -> Code {
+        let response = layered.oneshot(Request::new(Body::empty())).await.unwrap();
+        Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+    }
+
+    fn slow(layers: &Layers, seconds: u64) -> Layered {
+        layers.around(service_fn(move |_: Request<Body>| async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            Ok(http::Response::new(Body::empty()))
+        }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_limit_is_shared_and_sheds() {
+        let layers = Layers::new(1, Duration::from_secs(30));
+        let (first, second) = tokio::join!(code(slow(&layers, 5)), code(slow(&layers, 5)));
+        assert_eq!((first, second), (Code::Ok, Code::ResourceExhausted));
+        assert_eq!(code(slow(&layers, 5)).await, Code::Ok);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_takes_too_long_gives_its_place_free() {
+        let layers = Layers::new(1, Duration::from_secs(30));
+        assert_eq!(code(slow(&layers, 31)).await, Code::DeadlineExceeded);
+        assert_eq!(code(slow(&layers, 1)).await, Code::Ok);
+    }
+}

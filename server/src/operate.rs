@@ -17,6 +17,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
+/// The whole server and its services, by their names in gRPC health.
+const SERVICES: [&str; 3] = ["", JOB_SERVICE, TRAINER_SERVICE];
 /// How often the event loop shows that it is alive.
 const BEAT: Duration = Duration::from_secs(1);
 /// Silence of the event loop after which it counts as stuck.
@@ -60,23 +62,32 @@ impl Probes {
         }
     }
 
-    /// Tells gRPC health what the store says, and that the server drains. Ends when it drains.
-    pub async fn report(mut self, reporter: HealthReporter) {
+    /// Tells gRPC health what the store says now.
+    pub async fn report(&mut self, reporter: &HealthReporter) {
+        let health = self.health.borrow_and_update().clone();
+        match &health {
+            Health::Healthy => tracing::info!("serving"),
+            Health::Unavailable(reason) => tracing::error!(reason, "not serving: the store is away"),
+        }
+        let healthy = health == Health::Healthy;
+        metrics::store_healthy(healthy);
+        set(reporter, if healthy { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+    }
+
+    /// Goes on telling it until the server drains; from then on it is not serving.
+    pub async fn keep_reporting(mut self, mut reporter: HealthReporter) {
         loop {
-            let health = self.health.borrow_and_update().clone();
-            let healthy = health == Health::Healthy;
-            match &health {
-                Health::Healthy => tracing::info!("serving"),
-                Health::Unavailable(reason) => tracing::error!(reason, "not serving: the store is away"),
-            }
-            metrics::store_healthy(healthy);
-            set(&reporter, if healthy { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
             tokio::select! {
                 changed = self.health.changed() => if changed.is_err() { break },
                 () = self.draining.cancelled() => break,
             }
+            self.report(&reporter).await;
         }
         set(&reporter, ServingStatus::NotServing).await;
+        // Ends the streams of those who watch: they would keep the server from ending.
+        for service in SERVICES {
+            reporter.clear_service_status(service).await;
+        }
     }
 
     fn live(&self) -> (StatusCode, String) {
@@ -104,11 +115,50 @@ impl Probes {
 
 /// Sets the whole server and each of its services.
 async fn set(reporter: &HealthReporter, status: ServingStatus) {
-    for service in ["", JOB_SERVICE, TRAINER_SERVICE] {
+    for service in SERVICES {
         reporter.set_service_status(service, status).await;
     }
 }
 
 fn unavailable(why: String) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, why + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    fn probes(draining: &CancellationToken) -> (Arc<MemoryStore>, Probes) {
+        let store = Arc::new(MemoryStore::default());
+        let metrics = PrometheusBuilder::new().build_recorder().handle();
+        (store.clone(), Probes::new(store, draining.clone(), metrics))
+    }
+
+    #[tokio::test]
+    async fn readiness_follows_the_store_and_liveness_does_not() {
+        let (store, probes) = probes(&CancellationToken::new());
+        assert_eq!(probes.ready().0, StatusCode::OK);
+        store.close().await;
+        assert_eq!(probes.ready().0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(probes.live().0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_draining_server_is_not_ready_but_alive() {
+        let draining = CancellationToken::new();
+        let (_store, probes) = probes(&draining);
+        draining.cancel();
+        assert_eq!((probes.ready().0, probes.live().0), (StatusCode::SERVICE_UNAVAILABLE, StatusCode::OK));
+    }
+
+    #[tokio::test]
+    async fn a_silent_event_loop_is_not_alive() {
+        let (_store, probes) = probes(&CancellationToken::new());
+        *probes.beat.lock().unwrap() = Instant::now() - LOOP_SILENCE - BEAT;
+        let (code, why) = probes.live();
+        assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(why.contains("event loop"), "{why}");
+    }
 }

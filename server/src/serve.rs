@@ -15,11 +15,13 @@ use autolrs_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{job_service_server::JobServiceServer, trainer_service_server::TrainerServiceServer},
 };
+use metrics_exporter_prometheus::PrometheusHandle;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::Semaphore,
+    task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -38,6 +40,10 @@ use tower::layer::{
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests and streams at once on one connection: a proxy may carry many trainers over one.
 const STREAMS_PER_CONNECTION: u32 = 1024;
+/// What gRPC clients accept unless told otherwise, in bytes.
+const LEAST_MESSAGE: usize = 4 << 20;
+/// Time for what is left when the server has ended.
+const LEFTOVERS: Duration = Duration::from_secs(1);
 
 /// Why the server could not run.
 #[derive(Debug, thiserror::Error)]
@@ -78,12 +84,15 @@ impl ServeError {
 /// See [`ServeError`].
 pub fn run(config: &Config) -> Result<(), ServeError> {
     logs::start(&config.log).map_err(ServeError::Internal)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(|e| ServeError::Internal(e.to_string()))?.block_on(serve(config))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
+    let result = runtime.block_on(serve(config));
+    // What still waits for a stuck disk must not keep the process.
+    runtime.shutdown_timeout(LEFTOVERS);
+    result
 }
 
 async fn serve(config: &Config) -> Result<(), ServeError> {
-    let metrics = metrics::start().map_err(|e| ServeError::Internal(e.to_string()))?;
+    let metrics = metrics::start().map_err(internal)?;
     let mut ends = Ends::new()?;
     let grpc = listen(config.listen, "listen").await?;
     let http = match config.http_listen {
@@ -91,48 +100,73 @@ async fn serve(config: &Config) -> Result<(), ServeError> {
         None => None,
     };
     let store = open_store(config).await?;
-    let registry = Registry::new(
-        store.clone(),
-        Clock::start(),
-        Bounds { mailbox: config.limits.mailbox, idle: config.limits.idle },
-    );
-    let draining = CancellationToken::new();
-    let probes = Probes::new(store.clone(), draining.clone(), metrics);
-    let (reporter, health) = tonic_health::server::health_reporter();
-    tokio::spawn(probes.clone().beat());
-    let reporting = tokio::spawn(probes.clone().report(reporter));
-    if let Some(listener) = http {
-        tokio::spawn(axum::serve(listener, probes.routes()).into_future());
-    }
-    let edge = Edge {
-        registry: registry.clone(),
-        draining: draining.clone(),
-        trainers: Arc::new(Semaphore::new(config.limits.max_trainers)),
-        request_timeout: config.limits.request_timeout,
-    };
-    let router = services(&edge, &config.limits)?.add_service(health);
-    let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
-    let served =
-        tokio::spawn(router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned()));
+    let running = Running::start(config, store, metrics, grpc, http).await?;
     tracing::info!(listen = %config.listen, http = ?config.http_listen, version = env!("CARGO_PKG_VERSION"), "started");
-
     ends.wait().await;
     tracing::info!(seconds = config.drain.as_secs(), "draining");
-    draining.cancel();
-    let drained = async {
-        drop(reporting.await);
-        let served = served.await;
-        registry.close().await;
-        store.close().await;
-        served
-    };
-    match tokio::time::timeout(config.drain, drained).await {
-        Err(_) => tracing::warn!("not all that was under way could be finished; what was answered is stored"),
-        Ok(Ok(Ok(()))) => tracing::info!("ended"),
-        Ok(Ok(Err(error))) => return Err(ServeError::Internal(error.to_string())),
-        Ok(Err(error)) => return Err(ServeError::Internal(error.to_string())),
+    tokio::select! {
+        drained = tokio::time::timeout(config.drain, running.drain()) => match drained {
+            Ok(result) => result?,
+            Err(_) => tracing::warn!("not all that was under way could be finished; what was answered is stored"),
+        },
+        () = ends.wait() => tracing::warn!("told twice to end; what was answered is stored"),
     }
+    tracing::info!("ended");
     Ok(())
+}
+
+/// A server that serves.
+struct Running {
+    registry: Registry,
+    store: Arc<dyn JobStore>,
+    draining: CancellationToken,
+    reporting: JoinHandle<()>,
+    grpc: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl Running {
+    async fn start(
+        config: &Config,
+        store: Arc<dyn JobStore>,
+        metrics: PrometheusHandle,
+        grpc: TcpListener,
+        http: Option<TcpListener>,
+    ) -> Result<Self, ServeError> {
+        let limits = &config.limits;
+        let bounds = Bounds { mailbox: limits.mailbox, idle: limits.idle };
+        let registry = Registry::new(store.clone(), Clock::start(), bounds);
+        let draining = CancellationToken::new();
+        let mut probes = Probes::new(store.clone(), draining.clone(), metrics);
+        let (reporter, health) = tonic_health::server::health_reporter();
+        probes.report(&reporter).await;
+        let edge = Edge {
+            registry: registry.clone(),
+            draining: draining.clone(),
+            trainers: Arc::new(Semaphore::new(limits.max_trainers)),
+            request_timeout: limits.request_timeout,
+            page_bytes: limits.max_message_bytes.min(LEAST_MESSAGE) / 2,
+        };
+        let router = services(edge, limits)?.add_service(health);
+        let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
+        let end = draining.clone().cancelled_owned();
+        tokio::spawn(probes.clone().beat());
+        if let Some(listener) = http {
+            tokio::spawn(axum::serve(listener, probes.clone().routes()).into_future());
+        }
+        let reporting = tokio::spawn(probes.keep_reporting(reporter));
+        let grpc = tokio::spawn(router.serve_with_incoming_shutdown(incoming, end));
+        Ok(Self { registry, store, draining, reporting, grpc })
+    }
+
+    /// Takes no more requests, finishes those that were taken, and closes the store.
+    async fn drain(self) -> Result<(), ServeError> {
+        self.draining.cancel();
+        self.reporting.await.map_err(internal)?;
+        self.grpc.await.map_err(internal)?.map_err(internal)?;
+        self.registry.close().await;
+        self.store.close().await;
+        Ok(())
+    }
 }
 
 async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
@@ -142,16 +176,20 @@ async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, 
 async fn open_store(config: &Config) -> Result<Arc<dyn JobStore>, ServeError> {
     let path = config.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || SledStore::open(&path, SledOptions::default())).await;
-    Ok(Arc::new(opened.map_err(|e| ServeError::Internal(e.to_string()))??))
+    Ok(Arc::new(opened.map_err(internal)??))
+}
+
+fn internal(error: impl std::fmt::Display) -> ServeError {
+    ServeError::Internal(error.to_string())
 }
 
 /// The gRPC server with all services but health, which must exist before it.
-fn services(edge: &Edge, limits: &Limits) -> Result<Router<Stack<RpcLayer, Identity>>, ServeError> {
+fn services(edge: Edge, limits: &Limits) -> Result<Router<Stack<RpcLayer, Identity>>, ServeError> {
     let bytes = limits.max_message_bytes;
     let jobs = JobServiceServer::new(Jobs::new(edge.clone()))
         .max_decoding_message_size(bytes)
         .max_encoding_message_size(bytes);
-    let trainers = TrainerServiceServer::new(Trainers::new(edge.clone()))
+    let trainers = TrainerServiceServer::new(Trainers::new(edge))
         .max_decoding_message_size(bytes)
         .max_encoding_message_size(bytes);
     let layers = Layers::new(limits.max_requests, limits.request_timeout);
@@ -160,7 +198,6 @@ fn services(edge: &Edge, limits: &Limits) -> Result<Router<Stack<RpcLayer, Ident
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let broken = |e: tonic_reflection::server::Error| ServeError::Internal(e.to_string());
     Ok(Server::builder()
         .http2_keepalive_interval(Some(limits.keepalive))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
@@ -168,8 +205,8 @@ fn services(edge: &Edge, limits: &Limits) -> Result<Router<Stack<RpcLayer, Ident
         .layer(RpcLayer::new())
         .add_service(layer_fn(|service| layers.around(service)).named_layer(jobs))
         .add_service(layer_fn(|service| layers.around(service)).named_layer(trainers))
-        .add_service(reflection().build_v1().map_err(broken)?)
-        .add_service(reflection().build_v1alpha().map_err(broken)?))
+        .add_service(reflection().build_v1().map_err(internal)?)
+        .add_service(reflection().build_v1alpha().map_err(internal)?))
 }
 
 /// The signals that end the server.
@@ -180,7 +217,7 @@ struct Ends {
 
 impl Ends {
     fn new() -> Result<Self, ServeError> {
-        let catch = |kind| signal(kind).map_err(|e| ServeError::Internal(e.to_string()));
+        let catch = |kind| signal(kind).map_err(internal);
         Ok(Self { terminate: catch(SignalKind::terminate())?, interrupt: catch(SignalKind::interrupt())? })
     }
 

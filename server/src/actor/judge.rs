@@ -14,7 +14,7 @@ use crate::{
     telemetry::metrics,
 };
 use autolrs_core::{
-    job::{Ack, Answer, Cancel, Event, Finish, Job, Open, Opened, Refusal, Report, Row},
+    job::{Ack, Admitted, Answer, Cancel, Event, Finish, Job, Open, Opened, Report, Row},
     spec::{JobSpec, ResolvedSpec},
 };
 use std::time::Instant;
@@ -87,23 +87,19 @@ impl Actor {
     async fn judge(&mut self, event: Event, asked: Option<JobSpec>) -> Result<Answer, Error> {
         for _ in 0..MAX_RACES {
             let event = self.prepare(event.clone()).await?;
-            let (clock, name) = (self.clock, self.key.name.clone());
-            let loaded = self.load().await?;
-            let silence = loaded.silence(&clock).unwrap_or_default();
             let started = Instant::now();
-            let refused = |refusal| refused(name, refusal, silence.as_secs());
-            let admitted = loaded.snapshot.job.admit(event).map_err(refused)?;
+            let admitted = self.admit(event).await?;
             if !admitted.must_store() {
-                return Ok(loaded.snapshot.job.apply(admitted).answer);
+                return Ok(self.load().await?.snapshot.job.apply(admitted).answer);
             }
-            let (expected, mut next) = (loaded.version, loaded.snapshot.clone());
-            let effects = next.job.apply(admitted);
-            if matches!(effects.answer, Answer::Opened(_)) {
-                next.heard = Some(clock.now());
-            }
-            next.asked = asked.clone().unwrap_or(next.asked);
             let span = tracing::info_span!("decision", job = %self.key);
-            match self.save(Some(expected), next, &effects.rows).instrument(span).await {
+            let Loaded { version, mut snapshot } = self.load().await?.clone();
+            let effects = span.in_scope(|| snapshot.job.apply(admitted));
+            if matches!(effects.answer, Answer::Opened(_)) {
+                snapshot.heard = Some(self.clock.now());
+            }
+            snapshot.asked = asked.clone().unwrap_or(snapshot.asked);
+            match self.save(Some(version), snapshot, &effects.rows).instrument(span).await {
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(from_store(&self.key, error)),
                 Ok(()) => {
@@ -113,6 +109,15 @@ impl Actor {
             }
         }
         Err(self.raced())
+    }
+
+    /// Whether the job accepts an event.
+    async fn admit(&mut self, event: Event) -> Result<Admitted, Error> {
+        let (clock, job) = (self.clock, self.key.name.clone());
+        let loaded = self.load().await?;
+        let silent_seconds = loaded.silence(&clock).unwrap_or_default().as_secs();
+        let refused = |refusal| Error::Refused { job, refusal, silent_seconds };
+        loaded.snapshot.job.admit(event).map_err(refused)
     }
 
     /// Puts what only the clock and the store know into an event.
@@ -173,11 +178,6 @@ impl Actor {
         let detail = format!("another process changed job {} at every attempt", self.key);
         Error::StoreUnavailable { detail }
     }
-}
-
-fn refused(job: String, refusal: Refusal, silent_seconds: u64) -> Error {
-    tracing::info!(job, %refusal, "refused");
-    Error::Refused { job, refusal, silent_seconds }
 }
 
 fn unexpected(answer: &Answer) -> Error {

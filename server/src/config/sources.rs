@@ -10,8 +10,9 @@ use std::{
     path::Path,
 };
 
-/// Variables with our prefix that belong to the clients and to the command line.
-const FOREIGN: &[&str] = &["AUTOLRS_SERVER", "AUTOLRS_TOKEN", "AUTOLRS_CONFIG", "AUTOLRS_OUTPUT"];
+/// Variables with our prefix that belong to the clients, to the command line and to the tests.
+const FOREIGN: &[&str] =
+    &["AUTOLRS_SERVER", "AUTOLRS_TOKEN", "AUTOLRS_CONFIG", "AUTOLRS_BIN", "AUTOLRS_BLESS", "AUTOLRS_BENCH"];
 
 /// A value as text, and who set it.
 #[derive(Debug, Clone, PartialEq, Eq)]

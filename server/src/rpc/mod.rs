@@ -34,15 +34,26 @@ pub struct Edge {
     pub trainers: Arc<Semaphore>,
     /// Longest time for one answer.
     pub request_timeout: Duration,
+    /// Most bytes of a page of jobs, one job excepted.
+    pub page_bytes: usize,
 }
 
 impl Edge {
+    /// Refuses what comes while the server drains.
+    fn enter(&self) -> Result<(), Error> {
+        if self.draining.is_cancelled() { Err(Error::Draining) } else { Ok(()) }
+    }
+
+    /// Asks the owner of a job, and names the job in the log lines of this RPC. Once per RPC: a field of a span that
+    /// is recorded again is kept twice.
+    async fn call<T>(&self, name: &str, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Error> {
+        Span::current().record("job", name);
+        self.ask(name, message).await
+    }
+
     /// Asks the owner of a job.
     async fn ask<T>(&self, name: &str, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Error> {
-        if self.draining.is_cancelled() {
-            return Err(Error::Draining);
-        }
-        Span::current().record("job", name);
+        self.enter()?;
         let key = JobKey::new(TENANT, name);
         let answer = self.registry.ask(&key, message);
         tokio::time::timeout(self.request_timeout, answer).await.unwrap_or(Err(Error::TimedOut))
@@ -52,7 +63,7 @@ impl Edge {
 /// The answer of an RPC.
 fn respond<T>(result: Result<T, Error>) -> Result<tonic::Response<T>, tonic::Status> {
     result.map(tonic::Response::new).map_err(|error| {
-        if matches!(error, Error::Defect { .. } | Error::JobDamaged { .. } | Error::StoreUnavailable { .. }) {
+        if matches!(error, Error::Defect { .. } | Error::JobDamaged { .. }) {
             tracing::error!(%error, "failed");
         } else {
             tracing::info!(%error, "refused");

@@ -15,7 +15,7 @@ use tokio::{
     time::Interval,
 };
 use tonic::{Status, Streaming};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 /// Silence of the server after which it says something: below the 60 s after which proxies drop a stream.
 const HEARTBEAT: Duration = Duration::from_secs(20);
@@ -99,6 +99,9 @@ impl Stream {
         let ack = self.edge.ask(&job, |reply| Message::Report(losses, reply)).await?;
         let known = self.trainer.as_ref().is_some_and(|t| t.job == job && t.session == session);
         if !known {
+            if self.trainer.is_none() {
+                Span::current().record("job", &job);
+            }
             let (_, signal) = self.edge.ask(&job, Message::Listen).await?;
             self.trainer = Some(Trainer { job, session, signal });
         }

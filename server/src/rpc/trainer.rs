@@ -26,20 +26,18 @@ impl Trainers {
     async fn open(&self, request: OpenSessionRequest) -> Result<OpenSessionResponse, Error> {
         let opening = open::decode(request)?;
         let body = Box::new((opening.open, opening.asked));
-        let opened = self.0.ask(&opening.job, |reply| Message::Open(body, reply)).await?;
+        let opened = self.0.call(&opening.job, |reply| Message::Open(body, reply)).await?;
         Ok(open::encode(&opened))
     }
 
     async fn report(&self, request: AdvanceRequest) -> Result<AdvanceResponse, Error> {
         let (name, losses) = report::decode(request.report)?;
-        let ack = self.0.ask(&name, |reply| Message::Report(losses, reply)).await?;
+        let ack = self.0.call(&name, |reply| Message::Report(losses, reply)).await?;
         Ok(AdvanceResponse { ack: Some(report::encode(&ack)) })
     }
 
     fn stream(&self, requests: Streaming<TrainRequest>) -> Result<TrainStream, Error> {
-        if self.0.draining.is_cancelled() {
-            return Err(Error::Draining);
-        }
+        self.0.enter()?;
         let place = self.0.trainers.clone().try_acquire_owned();
         let place = place.map_err(|_| Error::LimitReached { limit: "Train streams" })?;
         Ok(ReceiverStream::new(Stream::start(self.0.clone(), requests, place)))
