@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -211,6 +212,22 @@ def test_the_containerfile_copies_what_exists() -> None:
     for member in json.loads(members[1]):
         copied = [source for source in sum(sources, []) if member == source or member.startswith(source + "/")]
         assert copied or f"{member}/Cargo.toml" in sum(sources, []), f"cargo needs the manifest of {member}"
+
+
+def test_what_is_copied_is_a_workspace(tmp_path: Path) -> None:
+    """Cargo finds every member and every target in what the Containerfile copies before it builds."""
+    for words in (step.split() for step in steps("COPY")[: steps("COPY").index("tests tests") + 1]):
+        *sources, target = words
+        for source in sources:
+            place = tmp_path / (source if target == "./" else target)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+            copy(ROOT / source, place)
+    command = ["cargo", "metadata", "--no-deps", "--format-version=1"]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE)
+    assert found.returncode == 0, found.stderr
+    targets = [target for package in json.loads(found.stdout)["packages"] for target in package["targets"]]
+    assert targets and all(Path(target["src_path"]).exists() for target in targets)
 
 
 def test_the_containerfile_builds_and_runs_the_binary() -> None:
