@@ -23,7 +23,7 @@ use tokio::{
     sync::Semaphore,
     task::JoinHandle,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     service::LayerExt as _,
     transport::{
@@ -42,6 +42,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 const STREAMS_PER_CONNECTION: u32 = 1024;
 /// What gRPC clients accept unless told otherwise, in bytes.
 const LEAST_MESSAGE: usize = 4 << 20;
+/// Time for clients to close their connections when nothing is under way any more.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Time for what is left when the server has ended.
 const LEFTOVERS: Duration = Duration::from_secs(1);
 
@@ -120,6 +122,8 @@ struct Running {
     registry: Registry,
     store: Arc<dyn JobStore>,
     draining: CancellationToken,
+    /// RPCs that have not ended.
+    under_way: TaskTracker,
     reporting: JoinHandle<()>,
     grpc: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -146,7 +150,8 @@ impl Running {
             request_timeout: limits.request_timeout,
             page_bytes: limits.max_message_bytes.min(LEAST_MESSAGE) / 2,
         };
-        let router = services(edge, limits)?.add_service(health);
+        let under_way = TaskTracker::new();
+        let router = services(edge, limits, under_way.clone())?.add_service(health);
         let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
         let end = draining.clone().cancelled_owned();
         tokio::spawn(probes.clone().beat());
@@ -155,14 +160,19 @@ impl Running {
         }
         let reporting = tokio::spawn(probes.keep_reporting(reporter));
         let grpc = tokio::spawn(router.serve_with_incoming_shutdown(incoming, end));
-        Ok(Self { registry, store, draining, reporting, grpc })
+        Ok(Self { registry, store, draining, under_way, reporting, grpc })
     }
 
     /// Takes no more requests, finishes those that were taken, and closes the store.
     async fn drain(self) -> Result<(), ServeError> {
         self.draining.cancel();
         self.reporting.await.map_err(internal)?;
-        self.grpc.await.map_err(internal)?.map_err(internal)?;
+        self.under_way.close();
+        self.under_way.wait().await;
+        match tokio::time::timeout(FAREWELL, self.grpc).await {
+            Ok(ended) => ended.map_err(internal)?.map_err(internal)?,
+            Err(_) => tracing::debug!("a client keeps its connection open; nothing is under way on it"),
+        }
         self.registry.close().await;
         self.store.close().await;
         Ok(())
@@ -184,7 +194,11 @@ fn internal(error: impl std::fmt::Display) -> ServeError {
 }
 
 /// The gRPC server with all services but health, which must exist before it.
-fn services(edge: Edge, limits: &Limits) -> Result<Router<Stack<RpcLayer, Identity>>, ServeError> {
+fn services(
+    edge: Edge,
+    limits: &Limits,
+    under_way: TaskTracker,
+) -> Result<Router<Stack<RpcLayer, Identity>>, ServeError> {
     let bytes = limits.max_message_bytes;
     let jobs = JobServiceServer::new(Jobs::new(edge.clone()))
         .max_decoding_message_size(bytes)
@@ -202,7 +216,7 @@ fn services(edge: Edge, limits: &Limits) -> Result<Router<Stack<RpcLayer, Identi
         .http2_keepalive_interval(Some(limits.keepalive))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
-        .layer(RpcLayer::new())
+        .layer(RpcLayer::new(under_way))
         .add_service(layer_fn(|service| layers.around(service)).named_layer(jobs))
         .add_service(layer_fn(|service| layers.around(service)).named_layer(trainers))
         .add_service(reflection().build_v1().map_err(internal)?)

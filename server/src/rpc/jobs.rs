@@ -131,3 +131,75 @@ impl JobService for Jobs {
         respond(self.stage(request.into_inner()).await)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Clock,
+        registry::{Bounds, Registry},
+        store::memory::MemoryStore,
+    };
+    use autolrs_proto::v1::{ConstantPolicy, JobSpec, JobState, job_spec::Policy};
+    use std::{sync::Arc, time::Duration};
+    use tokio::sync::Semaphore;
+    use tokio_util::sync::CancellationToken;
+
+    /// A service with the jobs a, b and c.
+    async fn service(page_bytes: usize) -> Jobs {
+        let bounds = Bounds { mailbox: 4, idle: Duration::from_secs(1) };
+        let jobs = Jobs::new(Edge {
+            registry: Registry::new(Arc::new(MemoryStore::default()), Clock::start(), bounds),
+            draining: CancellationToken::new(),
+            trainers: Arc::new(Semaphore::new(1)),
+            request_timeout: Duration::from_secs(30),
+            page_bytes,
+        });
+        for name in ["c", "a", "b"] {
+            let policy = Some(Policy::Constant(ConstantPolicy::default()));
+            let (total_steps, fallback_lr) = (Some(100), Some(0.1));
+            let spec = Some(JobSpec { total_steps, fallback_lr, policy, ..JobSpec::default() });
+            let request = CreateJobRequest { name: name.into(), spec, ..CreateJobRequest::default() };
+            jobs.create(request).await.unwrap();
+        }
+        jobs
+    }
+
+    /// The names on each page.
+    async fn pages(jobs: &Jobs, mut request: ListJobsRequest) -> Vec<String> {
+        let mut pages = Vec::new();
+        loop {
+            let page = jobs.list(&request).await.unwrap();
+            pages.push(page.jobs.iter().map(|job| job.name.as_str()).collect());
+            if page.next_page_token.is_empty() {
+                return pages;
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_follow_each_other_in_the_order_of_names() {
+        let jobs = service(1 << 20).await;
+        let of = |page_size| ListJobsRequest { page_size, ..ListJobsRequest::default() };
+        assert_eq!(pages(&jobs, of(0)).await, ["abc"]);
+        assert_eq!(pages(&jobs, of(2)).await, ["ab", "c"]);
+        assert_eq!(pages(&jobs, of(1)).await, ["a", "b", "c", ""]);
+        let states = vec![JobState::Finished.into()];
+        assert_eq!(pages(&jobs, ListJobsRequest { states, ..of(2) }).await, ["", ""]);
+    }
+
+    #[tokio::test]
+    async fn a_page_fits_a_message() {
+        let jobs = service(1).await;
+        assert_eq!(pages(&jobs, ListJobsRequest::default()).await, ["a", "b", "c"]);
+    }
+
+    #[tokio::test]
+    async fn a_draining_service_refuses() {
+        let jobs = service(1).await;
+        jobs.0.draining.cancel();
+        assert_eq!(jobs.list(&ListJobsRequest::default()).await, Err(Error::Draining));
+        assert_eq!(jobs.get(GetJobRequest { name: "a".into() }).await, Err(Error::Draining));
+    }
+}

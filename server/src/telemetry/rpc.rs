@@ -13,6 +13,7 @@ use std::{
     task::{Context, Poll, ready},
     time::Instant,
 };
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::{Instrument, Span, field};
@@ -27,24 +28,19 @@ const UNKNOWN: Method = ("unknown", "unknown");
 #[derive(Debug, Clone)]
 pub struct RpcLayer {
     methods: Arc<HashMap<String, Method>>,
+    under_way: TaskTracker,
 }
 
 impl RpcLayer {
-    /// A layer that knows the methods of the services that we serve.
-    pub fn new() -> Self {
+    /// A layer that knows the methods of the services that we serve. `under_way` holds the RPCs that have not ended.
+    pub fn new(under_way: TaskTracker) -> Self {
         let sets = [
             FILE_DESCRIPTOR_SET,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ];
-        Self { methods: Arc::new(sets.into_iter().flat_map(methods).collect()) }
-    }
-}
-
-impl Default for RpcLayer {
-    fn default() -> Self {
-        Self::new()
+        Self { methods: Arc::new(sets.into_iter().flat_map(methods).collect()), under_way }
     }
 }
 
@@ -67,7 +63,7 @@ impl<S> Layer<S> for RpcLayer {
     type Service = RpcService<S>;
 
     fn layer(&self, inner: S) -> RpcService<S> {
-        RpcService { inner, methods: self.methods.clone() }
+        RpcService { inner, layer: self.clone() }
     }
 }
 
@@ -75,7 +71,7 @@ impl<S> Layer<S> for RpcLayer {
 #[derive(Debug, Clone)]
 pub struct RpcService<S> {
     inner: S,
-    methods: Arc<HashMap<String, Method>>,
+    layer: RpcLayer,
 }
 
 impl<S> Service<Request<Body>> for RpcService<S>
@@ -92,8 +88,9 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let method = self.methods.get(request.uri().path()).copied().unwrap_or(UNKNOWN);
-        let mut call = Call::begin(method);
+        let RpcLayer { methods, under_way } = &self.layer;
+        let method = methods.get(request.uri().path()).copied().unwrap_or(UNKNOWN);
+        let mut call = Call::begin(method, under_way.token());
         let span = call.span.clone();
         let answer = self.inner.call(request);
         let counted = async move {
@@ -111,10 +108,11 @@ struct Call {
     started: Instant,
     span: Span,
     code: Option<Code>,
+    _under_way: TaskTrackerToken,
 }
 
 impl Call {
-    fn begin(method: Method) -> Self {
+    fn begin(method: Method, under_way: TaskTrackerToken) -> Self {
         let span = tracing::info_span!(
             "rpc",
             service = method.0,
@@ -122,7 +120,7 @@ impl Call {
             job = field::Empty,
             request_id = field::Empty
         );
-        Self { method, started: Instant::now(), span, code: None }
+        Self { method, started: Instant::now(), span, code: None, _under_way: under_way }
     }
 
     /// Reads the code from headers or trailers, whichever has it.
@@ -204,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_methods_that_we_serve_are_known() {
-        let layer = RpcLayer::new();
+        let layer = RpcLayer::new(TaskTracker::new());
         for (path, method) in [
             ("/autolrs.v1.TrainerService/Advance", ("autolrs.v1.TrainerService", "Advance")),
             ("/grpc.health.v1.Health/Check", ("grpc.health.v1.Health", "Check")),
