@@ -191,6 +191,7 @@ fn stage_end(stage: u32, losses: &[f64]) -> Option<StageEndNote> {
 }
 
 mod guard;
+mod limits;
 mod line;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@
 //! The limits catch an explosion, not an LR that is merely bad. Where the loss has a lower bound, its distance from
 //! the bound is a scale too; else only differences are, so that y -> c y + d maps every limit the same way.
 
+use crate::policy::limits::{above, finite};
 use serde::{Deserialize, Serialize};
 
 /// See the module's table.
@@ -53,7 +54,7 @@ impl Scales {
         if self.gain() > 6.0 * self.s {
             margin = margin.min((3.0 * self.s).max(0.5 * self.gain()));
         }
-        self.above(self.loss0, margin)
+        above(self.loss0, margin, self.loss0)
     }
 
     /// ref + max(abs ref, 0.5 max(D, 3 s)) with a lower bound, else ref + 0.5 max(D, 3 s); where loss0 - ref > 6 s at
@@ -64,7 +65,7 @@ impl Scales {
         if reached > 6.0 * self.s {
             margin = margin.min((3.0 * self.s).max(0.5 * reached));
         }
-        self.above(reference, margin)
+        above(reference, margin, self.loss0)
     }
 
     /// Above best + min(max(0.25 D, 3 s), 0.5 D) what the branches learnt is lost; none unless D > 2 s.
@@ -90,21 +91,6 @@ impl Scales {
     fn size(&self, loss: f64) -> f64 {
         self.bound.map_or(0.0, |bound| finite(loss - bound).abs())
     }
-
-    /// `level + margin`, never so close that rounding alone crosses it.
-    fn above(&self, level: f64, margin: f64) -> f64 {
-        finite(level + margin.max(1e-6 * level.abs().max(self.loss0.abs())))
-    }
-}
-
-/// The nearest finite number: limits are sent to the trainer, which takes no infinity.
-pub(super) fn finite(x: f64) -> f64 {
-    x.clamp(f64::MIN, f64::MAX)
-}
-
-/// The lower bound, unless one of `losses` has gone below it: then it is wrong and not used any more.
-pub(super) fn kept_bound(bound: Option<f64>, losses: &[f64]) -> Option<f64> {
-    bound.filter(|bound| losses.iter().all(|y| !(y.is_finite() && y < bound)))
 }
 
 #[cfg(test)]

@@ -12,9 +12,10 @@
 use super::{
     branch::{Branch, Finished, branch_steps, scored_steps},
     choose::{self, Choice, Point},
-    scales::{Scales, finite, kept_bound},
+    scales::Scales,
 };
 use crate::{
+    policy::limits::{finite, kept_bound},
     spec::{LrRange, ResolvedSpec},
     stop_rules::StopIf,
 };

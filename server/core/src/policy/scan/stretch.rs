@@ -12,7 +12,7 @@
 
 use super::{
     branch::{dose, scored_steps},
-    scales::{Scales, kept_bound},
+    scales::Scales,
 };
 use crate::{
     directive::Slot,
@@ -22,6 +22,7 @@ use crate::{
     policy::{
         CommitNote, Context, Notes, Segment,
         guard::{SafeSlots, slot_of},
+        limits::kept_bound,
         line::{broken, from, go_on},
         stage_end,
     },

@@ -1,6 +1,7 @@
 //! Policies against a simulated trainer. The books are kept here once more, without the job's help, and every plan is
 //! checked on its way.
 
+mod paper;
 mod plain;
 mod scan;
 mod scan_guards;

@@ -1,0 +1,284 @@
+//! `paper`: AutoLRS as published (Jin et al., *AutoLRS: Automatic Learning-Rate Schedule by Bayesian Optimization on
+//! the Fly*, ICLR 2021), with guards.
+//!
+//! | symbol | meaning |
+//! |---|---|
+//! | `tau` | steps of a stage; doubles after each one, up to tau_max |
+//! | `tau'` | steps of a trial: trial_fraction tau |
+//! | `k` | candidates of a search |
+//! | `B` | budget in steps |
+//!
+//! At each stage: save `STAGE`; k times: restore it, train tau' steps with a candidate, forecast the loss at tau; commit
+//! the candidate with the least forecast: restore `STAGE`, train tau steps. A search begins only if k tau' + tau' steps
+//! are left and all searches stay within max_overhead B; else the last LR is held to the end. The objective is the
+//! training loss. The warm-up is not searched, and there is no cooldown.
+
+mod level;
+mod search;
+mod stretch;
+
+use super::{
+    CommitNote, Context, Notes, OpenSearch, Policy, Segment, TrialNote, TrialOutcome, downsample,
+    guard::{SafeSlots, slot_of},
+    limits::kept_bound,
+    line::{Next, broken, from, go_on},
+    stage_end,
+};
+use crate::{
+    directive::{DoneReason, Failure, Slot},
+    forecast::{Forecaster, LossKind, LossWindow},
+    plan::{FromSlot, Keep, Plan},
+    spec::{LrRange, ResolvedPaper, ResolvedSpec},
+    stop_rules::Stop,
+};
+use level::Level;
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use search::Search;
+use serde::{Deserialize, Serialize};
+
+/// Restores of a stage by its guard.
+const MAX_RETRIES: u32 = 3;
+/// Times the range of a stage is lowered because every candidate diverged.
+const MAX_LOWERED: u32 = 3;
+
+/// The state of `paper`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Paper {
+    options: ResolvedPaper,
+    /// The bounds in force.
+    range: LrRange,
+    rng: ChaCha8Rng,
+    /// A value that the loss can't go below and has not gone below.
+    bound: Option<f64>,
+    stage: u32,
+    tau: u64,
+    /// The last LR that was committed; the warm-up's before.
+    lr: f64,
+    /// Where the loss stood: what the guard compares with.
+    level: Option<Level>,
+    /// Restores in this stage.
+    retries: u32,
+    at: At,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum At {
+    /// `done` of `steps` steps are done.
+    Warmup { steps: u64, done: u64 },
+    /// `level`: of the best candidate so far; `lowered`: times the range was lowered.
+    Search { search: Search, level: Option<Level>, lowered: u32 },
+    /// The committed steps of a stage.
+    Stage,
+    /// The last LR to the end of the budget.
+    Hold { slots: SafeSlots<()> },
+}
+
+impl Policy for Paper {
+    fn begin(&mut self, cx: &Context<'_>, notes: &mut Notes) -> Plan {
+        if self.options.warmup_steps == 0 {
+            return go_on(self.enter_stage(cx, notes));
+        }
+        let mut next = self.next(cx);
+        if let Some(next) = &mut next {
+            next.keep.push(Keep::Save(Slot::Stage));
+        }
+        go_on(next)
+    }
+
+    fn ended(&mut self, segment: &Segment<'_>, cx: &Context<'_>, notes: &mut Notes) -> Plan {
+        let losses = segment.losses;
+        self.bound = kept_bound(self.bound, losses);
+        match &mut self.at {
+            At::Search { .. } => return self.after_trial(segment, TrialOutcome::Completed, cx, notes).into(),
+            At::Warmup { steps, done } => {
+                *done += losses.len() as u64;
+                if done < steps {
+                    return go_on(self.next(cx));
+                }
+            }
+            At::Stage => {
+                notes.stage_ends.extend(stage_end(self.stage, losses));
+                self.stage += 1;
+                self.tau = (2 * self.tau).min(self.options.tau_max);
+            }
+            At::Hold { slots } => {
+                slots.ran(losses.len() as u64);
+                self.level = Level::last(losses);
+                if cx.left() == 0 {
+                    notes.stage_ends.extend(stage_end(self.stage, losses));
+                }
+                return go_on(self.next(cx));
+            }
+        }
+        self.level = Level::last(losses);
+        go_on(self.enter_stage(cx, notes))
+    }
+
+    fn stopped(
+        &mut self,
+        segment: &Segment<'_>,
+        stop: Stop,
+        cx: &Context<'_>,
+        notes: &mut Notes,
+    ) -> FromSlot {
+        self.bound = kept_bound(self.bound, segment.losses);
+        let slot = match &mut self.at {
+            At::Search { .. } => return self.after_trial(segment, TrialOutcome::Diverged, cx, notes),
+            At::Warmup { done, .. } => {
+                *done = 0;
+                Slot::Stage
+            }
+            At::Stage => Slot::Stage,
+            At::Hold { slots } => slot_of(slots.restore(stop.offset)),
+        };
+        if !cx.spec.guard || self.retries == MAX_RETRIES {
+            notes.warnings.push(format!("the loss broke after {} retries: gave up", self.retries));
+            return broken(slot);
+        }
+        self.retries += 1;
+        self.lr /= 3.0;
+        let why = format!("the loss broke: a slot was restored and the LR divided by 3, {:e}", self.lr);
+        notes.warnings.push(why.clone());
+        self.note_commit(why, notes);
+        from(slot, self.next(cx))
+    }
+
+    fn search(&self, _: &ResolvedSpec) -> Option<OpenSearch> {
+        let At::Search { search, .. } = &self.at else { return None };
+        let lr = search.best(self.range).map_or(self.lr, |(_, lr, _)| lr);
+        Some(OpenSearch { slot: Slot::Stage, lr })
+    }
+
+    fn close_search(&mut self, cx: &Context<'_>, notes: &mut Notes) -> FromSlot {
+        if !self.commit(notes) {
+            (self.at, self.retries) = (At::Stage, 0);
+            self.note_commit("the search was closed before a candidate was measured: the last LR".into(), notes);
+        }
+        from(Slot::Stage, self.next(cx))
+    }
+}
+
+impl Paper {
+    pub(crate) fn new(spec: &ResolvedSpec, options: &ResolvedPaper) -> Self {
+        Self {
+            options: options.clone(),
+            range: options.range,
+            rng: ChaCha8Rng::seed_from_u64(spec.seed),
+            bound: spec.loss_lower_bound,
+            stage: 0,
+            tau: options.tau,
+            lr: options.warmup_lr,
+            level: None,
+            retries: 0,
+            at: At::Warmup { steps: options.warmup_steps, done: 0 },
+        }
+    }
+
+    /// tau'.
+    fn trial_steps(&self) -> u64 {
+        (libm::round(self.options.trial_fraction * self.tau as f64) as u64).max(1)
+    }
+
+    /// Searches where the trainer stands, if the budget has room for it; else holds the last LR.
+    fn enter_stage(&mut self, cx: &Context<'_>, notes: &mut Notes) -> Option<Next> {
+        self.retries = 0;
+        if !self.has_room(cx) {
+            return self.hold(cx, notes);
+        }
+        let search = Search::new(self.options.candidates, self.range, &mut self.rng);
+        self.at = At::Search { search, level: None, lowered: 0 };
+        let mut next = self.next(cx)?;
+        next.keep.push(Keep::Save(Slot::Stage));
+        Some(next)
+    }
+
+    fn has_room(&self, cx: &Context<'_>) -> bool {
+        let search = u64::from(self.options.candidates) * self.trial_steps();
+        search + self.trial_steps() <= cx.left()
+            && cx.spent.search.saturating_add(search) <= cx.spec.max_search_steps()
+    }
+
+    fn hold(&mut self, cx: &Context<'_>, notes: &mut Notes) -> Option<Next> {
+        (self.at, self.retries) = (At::Hold { slots: SafeSlots::new() }, 0);
+        if cx.left() > 0 {
+            self.note_commit("the budget has no room for another search: the last LR is held".into(), notes);
+        }
+        self.next(cx)
+    }
+
+    fn after_trial(
+        &mut self,
+        segment: &Segment<'_>,
+        outcome: TrialOutcome,
+        cx: &Context<'_>,
+        notes: &mut Notes,
+    ) -> FromSlot {
+        let At::Search { search, level, lowered } = &mut self.at else { return from(Slot::Stage, None) };
+        let window = LossWindow {
+            losses: segment.losses,
+            horizon: self.tau as f64,
+            lower_bound: self.bound,
+            kind: LossKind::Training,
+        };
+        let finished = outcome == TrialOutcome::Completed;
+        let forecast = finished.then(|| Forecaster::Exponential.forecast(&window).ok()).flatten();
+        let trial = search.trial();
+        notes.trials.push(TrialNote {
+            stage: self.stage,
+            trial,
+            lr: search.lr(self.range),
+            steps: segment.losses.len() as u64,
+            outcome: if forecast.is_some() { TrialOutcome::Completed } else { TrialOutcome::Diverged },
+            score: forecast.map(|f| f.mean),
+            sd: forecast.map(|f| f.sd),
+            losses: downsample(segment.losses, 128),
+        });
+        search.tell(forecast);
+        if search.best(self.range).is_some_and(|(best, ..)| best == trial) {
+            *level = Level::first(segment.losses);
+        }
+        if search.next(self.options.kappa, self.range) {
+            return from(Slot::Stage, self.next(cx));
+        }
+        let lowered = *lowered;
+        if self.commit(notes) {
+            return from(Slot::Stage, self.next(cx));
+        }
+        self.after_divergence(lowered, cx, notes)
+    }
+
+    /// Commits the candidate with the least forecast; false if every one diverged.
+    fn commit(&mut self, notes: &mut Notes) -> bool {
+        let At::Search { search, level, .. } = &self.at else { return false };
+        let Some((trial, lr, forecast)) = search.best(self.range) else { return false };
+        let why = format!("trial {trial} has the least forecast of {}", search.trial());
+        let (curve, forecast) = (search.curve(self.range), Some((forecast.mean, forecast.sd)));
+        notes.commits.push(CommitNote { stage: self.stage, lr, why, forecast, curve });
+        (self.lr, self.level) = (lr, *level);
+        (self.at, self.retries) = (At::Stage, 0);
+        true
+    }
+
+    /// Every candidate diverged.
+    fn after_divergence(&mut self, lowered: u32, cx: &Context<'_>, notes: &mut Notes) -> FromSlot {
+        if lowered == MAX_LOWERED {
+            notes.warnings.push("every candidate diverged, also after the range was lowered".into());
+            return FromSlot::done(Slot::Stage, DoneReason::Failed(Failure::AllCandidatesDiverged));
+        }
+        if !self.has_room(cx) {
+            return from(Slot::Stage, self.hold(cx, notes));
+        }
+        if let At::Search { search, lowered, .. } = &mut self.at {
+            *lowered += 1;
+            search.again(self.options.candidates, self.options.kappa, &mut self.range);
+            let lo = self.range.lo;
+            notes.warnings.push(format!("every candidate diverged: the lowest LR to try is now {lo:e}"));
+        }
+        from(Slot::Stage, self.next(cx))
+    }
+
+    fn note_commit(&self, why: String, notes: &mut Notes) {
+        let note = CommitNote { stage: self.stage, lr: self.lr, why, forecast: None, curve: Vec::new() };
+        notes.commits.push(note);
+    }
+}

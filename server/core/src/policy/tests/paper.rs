@@ -1,0 +1,168 @@
+//! `paper`: the search as published, the budget, the guard.
+
+use super::{Trace, spec, surface::Quadratic, train};
+use crate::{
+    directive::{DoneReason, Failure, Phase, Run, Slot, SlotOp},
+    policy::TrialOutcome,
+    spec::{JobSpec, LossBound, PaperOptions, PolicySpec},
+};
+
+fn options() -> PaperOptions {
+    PaperOptions { tau: Some(200), tau_max: Some(800), ..PaperOptions::default() }
+}
+
+fn paper(total: u64) -> JobSpec {
+    spec(total, PolicySpec::Paper(options()))
+}
+
+fn healthy(spec: &JobSpec, surface: Quadratic) -> Trace {
+    train(spec, surface, false, |_, _, loss| loss)
+}
+
+fn steps(trace: &Trace, phase: Phase) -> Vec<u64> {
+    trace.segments.iter().filter(|(run, _)| run.phase == phase).map(|(run, _)| run.steps()).collect()
+}
+
+#[test]
+fn stages_double_and_each_is_searched() {
+    let trace = healthy(&paper(6000), Quadratic::new(1.0));
+    assert_eq!(trace.done, Some(DoneReason::Finished));
+    assert_eq!((trace.spent.total(), trace.spent.lost, trace.most_slots), (6000, 0, 1));
+    assert_eq!(steps(&trace, Phase::Stable)[..4], [200, 400, 800, 800]);
+    assert_eq!(
+        steps(&trace, Phase::Trial)[..31],
+        [[20; 10].as_slice(), &[40; 10], &[80; 10], &[80]].concat()
+    );
+    assert_eq!(trace.slot_ops[0], [SlotOp::Save(Slot::Stage)]);
+    assert!(trace.slot_ops[1..=10].iter().all(|ops| *ops == [SlotOp::Restore(Slot::Stage)]));
+    assert_eq!(trace.slot_ops[11], [SlotOp::Save(Slot::Stage)]);
+    let commit = &trace.notes.commits[0];
+    let best = trace.notes.trials[..10].iter().filter_map(|t| t.score).fold(f64::INFINITY, f64::min);
+    assert_eq!((commit.forecast.map(|f| f.0), commit.curve.len()), (Some(best), 61));
+    assert!(commit.curve.iter().all(|p| p.mean.is_finite() && p.sd >= 0.0));
+    assert!(commit.lr < 2.0, "the loss diverges above 2, committed {}", commit.lr);
+    assert_eq!(trace.notes.stage_ends.len(), trace.notes.commits.len());
+    assert!(trace.notes.trials.iter().all(|t| (1e-4..=10.0).contains(&t.lr)));
+}
+
+#[test]
+fn the_seed_draws_the_first_candidate() {
+    let first = |seed| {
+        let trace = healthy(&JobSpec { seed: Some(seed), ..paper(1000) }, Quadratic::new(1.0));
+        trace.notes.trials[0].lr
+    };
+    assert_eq!(first(1), first(1));
+    assert_ne!(first(1), first(2));
+}
+
+#[test]
+fn the_budget_is_kept_at_any_size() {
+    for total in [1, 3, 50, 219, 220, 400, 719, 2250, 45_000] {
+        for max_overhead in [0.0, 0.1, 0.55, 1.0] {
+            for warmup in [0, 1, total / 2, total] {
+                let policy = PolicySpec::Paper(PaperOptions { warmup_steps: Some(warmup), ..options() });
+                let spec = JobSpec { max_overhead: Some(max_overhead), ..spec(total, policy) };
+                let trace = healthy(&spec, Quadratic::new(1.0));
+                assert_eq!((trace.spent.total(), trace.done), (total, Some(DoneReason::Finished)));
+                assert!(trace.most_slots <= 2);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_warm_up_is_not_searched() {
+    let policy =
+        PolicySpec::Paper(PaperOptions { warmup_steps: Some(100), warmup_lr: Some(0.3), ..options() });
+    let trace = healthy(&spec(2000, policy), Quadratic::new(1.0));
+    assert_eq!(trace.phases()[..2], [Phase::Warmup, Phase::Trial]);
+    let lrs = trace.lrs();
+    assert!((lrs[0] - 0.003).abs() < 1e-12 && lrs[99] == 0.3);
+}
+
+#[test]
+fn without_room_for_a_search_the_last_lr_is_held() {
+    let trace = healthy(&JobSpec { max_overhead: Some(0.1), ..paper(4000) }, Quadratic::new(1.0));
+    assert_eq!(trace.spent.search, 200);
+    let lrs = trace.lrs();
+    assert!(lrs.iter().all(|lr| *lr == trace.notes.commits[0].lr) && lrs.len() == 3800);
+    let trace = healthy(&paper(50), Quadratic::new(1.0));
+    assert!(trace.lrs().iter().all(|lr| *lr == 0.1));
+}
+
+#[test]
+fn a_diverged_candidate_never_wins() {
+    let trace = train(&paper(6000), Quadratic::new(1.0), false, |run, _, loss| {
+        if run.phase == Phase::Trial && run.lr[0].start > 1e-2 { f64::INFINITY } else { loss }
+    });
+    assert!(trace.notes.trials.iter().any(|t| t.outcome == TrialOutcome::Diverged));
+    assert!(trace.notes.commits.iter().all(|commit| commit.lr <= 1e-2));
+}
+
+#[test]
+fn where_all_diverge_the_range_is_lowered_three_times() {
+    let above = |limit: f64| {
+        move |run: &Run, _, loss| {
+            if run.phase == Phase::Trial && run.lr[0].start > limit { f64::NAN } else { loss }
+        }
+    };
+    let trace = train(&paper(6000), Quadratic::new(1.0), false, above(2e-5));
+    assert!(trace.notes.commits[0].lr <= 2e-5);
+    assert!(trace.notes.warnings[0].contains("the lowest LR to try is now"));
+    let trace = train(&paper(6000), Quadratic::new(1.0), false, above(0.0));
+    assert_eq!(trace.done, Some(DoneReason::Failed(Failure::AllCandidatesDiverged)));
+    assert_eq!((trace.notes.trials.len(), trace.notes.warnings.len()), (40, 4));
+    let trials: Vec<u32> = trace.notes.trials.iter().map(|t| t.trial).collect();
+    assert_eq!(trials, (0..40).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_unit_of_the_loss_changes_nothing() {
+    let unbounded = JobSpec { loss_lower_bound: Some(LossBound::None), ..paper(3000) };
+    let base = healthy(&unbounded, Quadratic::new(1.0));
+    for (scale, offset) in [(0.01, 0.0), (1.0, 10.0), (64.0, -1024.0)] {
+        let trace = healthy(&unbounded, Quadratic::new(1.0).in_unit(scale, offset));
+        for (a, b) in trace.notes.commits.iter().zip(&base.notes.commits) {
+            assert!((libm::log10(a.lr) - libm::log10(b.lr)).abs() < 0.02, "{scale} {offset}: {a:?} {b:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stage_that_breaks_is_rolled_back_at_a_third() {
+    for (scale, offset, bound) in
+        [(1.0, 0.0, LossBound::At(0.0)), (100.0, -1e3, LossBound::None), (1.0, -20.0, LossBound::At(0.0))]
+    {
+        for broken in [f64::NAN, f64::INFINITY, 1e9] {
+            let spec = JobSpec { loss_lower_bound: Some(bound), ..paper(6000) };
+            let surface = Quadratic::new(1.0).in_unit(scale, offset);
+            let trace = train(&spec, surface, false, |run, total, loss| {
+                if run.phase == Phase::Stable && total == 250 { broken } else { loss }
+            });
+            assert_eq!((trace.done, trace.spent.total()), (Some(DoneReason::Finished), 6000));
+            assert!(trace.spent.lost > 0 && trace.notes.warnings[0].contains("divided by 3"));
+            assert_eq!(trace.notes.commits[1].lr, trace.notes.commits[0].lr / 3.0);
+        }
+    }
+}
+
+#[test]
+fn a_healthy_stage_meets_no_guard() {
+    for noise in [0.0, 0.02, 0.5] {
+        for bound in [LossBound::At(0.0), LossBound::None] {
+            let spec = JobSpec { loss_lower_bound: Some(bound), ..paper(6000) };
+            let trace = healthy(&spec, Quadratic::new(1.0).noisy(0.02, noise));
+            assert_eq!(trace.spent.lost, 0, "{noise} {bound:?}: {:?}", trace.notes.warnings);
+        }
+    }
+}
+
+#[test]
+fn it_gives_up_after_three_retries() {
+    let broken = |run: &Run, _, loss| if run.phase == Phase::Trial { loss } else { f64::NAN };
+    let trace = train(&paper(6000), Quadratic::new(1.0), false, broken);
+    assert_eq!((trace.stops(), trace.done), (4, Some(DoneReason::Failed(Failure::Unstable))));
+    let unguarded = JobSpec { guard: Some(false), ..paper(6000) };
+    let trace = train(&unguarded, Quadratic::new(1.0), false, broken);
+    assert_eq!((trace.stops(), trace.done), (1, Some(DoneReason::Failed(Failure::Unstable))));
+}
