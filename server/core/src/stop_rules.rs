@@ -101,7 +101,7 @@ impl Judge {
         Self {
             rules: rules.to_vec(),
             emas: emas.collect(),
-            first: f64::NAN,
+            first: 0.0,
             recent: VecDeque::with_capacity(window + 1),
             window,
             seen: 0,

@@ -141,7 +141,7 @@ fn policy() -> impl Strategy<Value = PolicySpec> {
         Just(PolicySpec::Scan(ScanOptions::default())),
         Just(PolicySpec::Paper(paper)),
         Just(PolicySpec::Constant(ConstantOptions::default())),
-        Just(PolicySpec::Cosine(CosineOptions { warmup_steps: Some(30), ..CosineOptions::default() })),
+        Just(PolicySpec::Cosine(CosineOptions { warmup_steps: Some(1), ..CosineOptions::default() })),
     ]
 }
 
