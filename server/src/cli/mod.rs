@@ -13,9 +13,12 @@ use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand, error::Err
 use client::{ClientError, Target};
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 refused, not reachable or not serving; 64 bad command line or \
+                          configuration; 69 store locked or unusable, or port in use; 70 a defect";
+
 /// Schedules the learning rate of training runs: the daemon, and what people ask it.
 #[derive(Debug, Parser)]
-#[command(name = "autolrs", version, arg_required_else_help = true)]
+#[command(name = "autolrs", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

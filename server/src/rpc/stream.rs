@@ -45,6 +45,8 @@ enum End {
     Gone,
     /// It is told why.
     Refused(Error),
+    /// A message could not be read: it was too large, say, or the connection broke.
+    Broken(Status),
 }
 
 impl From<Error> for End {
@@ -71,11 +73,14 @@ impl Stream {
     }
 
     async fn serve(mut self, mut requests: Streaming<TrainRequest>) {
-        if let Err(End::Refused(error)) = self.exchange(&mut requests).await {
-            tracing::info!(%error, "stream ended");
-            // A trainer that has gone needs no reason.
-            drop(self.answers.send(Err(status(&error))).await);
-        }
+        let status = match self.exchange(&mut requests).await {
+            Ok(()) | Err(End::Gone) => return,
+            Err(End::Refused(error)) => status(&error),
+            Err(End::Broken(status)) => status,
+        };
+        tracing::info!(code = ?status.code(), reason = status.message(), "stream ended");
+        // If the trainer has gone, nobody needs the reason.
+        drop(self.answers.send(Err(status)).await);
     }
 
     async fn exchange(&mut self, requests: &mut Streaming<TrainRequest>) -> Result<(), End> {
@@ -85,7 +90,8 @@ impl Stream {
                 () = draining.cancelled() => return Err(Error::Draining.into()),
                 request = requests.message() => match request {
                     Ok(Some(request)) => self.report(request).await?,
-                    Ok(None) | Err(_) => return Ok(()),
+                    Ok(None) => return Ok(()),
+                    Err(status) => return Err(End::Broken(status)),
                 },
                 () = changed(&mut self.trainer) => self.repeat().await?,
                 _ = self.heartbeat.tick() => self.repeat().await?,
