@@ -41,5 +41,23 @@ fn made(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
         _ => "Error",
     };
     let class = py.import("autolrs._exceptions")?.getattr(class)?;
-    Ok(PyErr::from_value(class.call((error.to_string(),), Some(&details))?))
+    let message = match ways_out(error) {
+        Some(ways_out) => format!("{error}. In Python: {ways_out}"),
+        None => error.to_string(),
+    };
+    Ok(PyErr::from_value(class.call((message,), Some(&details))?))
+}
+
+/// What to write instead.
+fn ways_out(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::JobDiffers { .. } | Error::JobFinished(_) => {
+            Some("restart=True, another job=\"...\", or job=None for a name made of script and time")
+        }
+        Error::ResumeRequired(_) => {
+            Some("resume=checkpoint[\"schedule\"], restart=True, another job=\"...\", or job=None")
+        }
+        Error::SessionActive { .. } => Some("takeover=True, or another job=\"...\""),
+        _ => None,
+    }
 }

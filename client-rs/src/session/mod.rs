@@ -131,6 +131,9 @@ impl Machine {
         let directive = track::unnumbered(total_steps.max(1), fallback_lr, 0, 0, None);
         let mut machine = Self::at(job.into(), fallback_lr, 1, directive);
         machine.link = Link::Severed;
+        let notice =
+            format!("no server: {total_steps} steps at the fallback LR {fallback_lr}, without a schedule");
+        machine.notices.push(notice);
         machine
     }
 

@@ -109,7 +109,9 @@ fn unavailable(server: &str, detail: String) -> Error {
     Error::ServerUnavailable { server: server.to_owned(), detail }
 }
 
+/// Fields of the spec are named as the trainer's user wrote them, without the request around them.
 fn violations(status: &Status) -> Vec<(String, String)> {
     let found = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
-    found.into_iter().map(|violation| (violation.field, violation.description)).collect()
+    let named = |field: String| field.strip_prefix("spec.").map(str::to_owned).unwrap_or(field);
+    found.into_iter().map(|violation| (named(violation.field), violation.description)).collect()
 }
