@@ -121,9 +121,9 @@ pub struct Directive {
     /// Committed steps of the job before the action's first step.
     pub committed_step_at_start: u64,
     /// What to run after the end when no answer comes; absent: the job is done then.
-    pub fallback: Option<Box<Directive>>,
+    pub fallback: Option<Box<Self>>,
     /// What to run after an early stop when no answer comes; absent: go on at the last LR.
-    pub fallback_on_stop: Option<Box<Directive>>,
+    pub fallback_on_stop: Option<Box<Self>>,
 }
 
 impl Directive {

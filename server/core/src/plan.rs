@@ -27,7 +27,7 @@ impl From<Keep> for SlotOp {
 pub struct Plan {
     pub(crate) slot_ops: Vec<SlotOp>,
     pub(crate) action: Action,
-    pub(crate) fallback: Option<Box<Plan>>,
+    pub(crate) fallback: Option<Box<Self>>,
     pub(crate) fallback_on_stop: Option<Box<FromSlot>>,
 }
 

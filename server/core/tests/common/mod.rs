@@ -112,7 +112,7 @@ impl Trainer {
             match op {
                 SlotOp::Save(slot) => drop(self.slots.insert(*slot, self.state)),
                 SlotOp::Restore(slot) => {
-                    self.state = *self.slots.get(slot).expect("a restored slot was saved")
+                    self.state = *self.slots.get(slot).expect("a restored slot was saved");
                 }
                 SlotOp::Drop(slot) => drop(self.slots.remove(slot).expect("a dropped slot was saved")),
             }

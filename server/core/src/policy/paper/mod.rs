@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     directive::{DoneReason, Failure, Slot},
-    forecast::{Forecaster, LossKind, LossWindow},
+    forecast::{Forecast, Forecaster, LossKind, LossWindow},
     plan::{FromSlot, Keep, Plan},
     spec::{LrRange, ResolvedPaper, ResolvedSpec},
     stop_rules::Stop,
@@ -47,7 +47,7 @@ pub struct Paper {
     options: ResolvedPaper,
     /// The bounds in force.
     range: LrRange,
-    rng: ChaCha8Rng,
+    rng: Box<ChaCha8Rng>,
     /// A value that the loss can't go below and has not gone below.
     bound: Option<f64>,
     stage: u32,
@@ -163,7 +163,7 @@ impl Paper {
         Self {
             options: options.clone(),
             range: options.range,
-            rng: ChaCha8Rng::seed_from_u64(spec.seed),
+            rng: Box::new(ChaCha8Rng::seed_from_u64(spec.seed)),
             bound: spec.loss_lower_bound,
             stage: 0,
             tau: options.tau,
@@ -213,16 +213,10 @@ impl Paper {
         cx: &Context<'_>,
         notes: &mut Notes,
     ) -> FromSlot {
-        let At::Search { search, level, lowered } = &mut self.at else { return from(Slot::Stage, None) };
-        let window = LossWindow {
-            losses: segment.losses,
-            horizon: self.tau as f64,
-            lower_bound: self.bound,
-            kind: LossKind::Training,
-        };
         let finished = outcome == TrialOutcome::Completed;
-        let forecast = finished.then(|| Forecaster::Exponential.forecast(&window).ok()).flatten();
-        let trial = search.trial();
+        let forecast = finished.then(|| self.forecast(segment.losses)).flatten();
+        let At::Search { search, level, lowered } = &mut self.at else { return from(Slot::Stage, None) };
+        let (trial, lowered) = (search.trial(), *lowered);
         notes.trials.push(TrialNote {
             stage: self.stage,
             trial,
@@ -237,14 +231,17 @@ impl Paper {
         if search.best(self.range).is_some_and(|(best, ..)| best == trial) {
             *level = Level::first(segment.losses);
         }
-        if search.next(self.options.kappa, self.range) {
-            return from(Slot::Stage, self.next(cx));
-        }
-        let lowered = *lowered;
-        if self.commit(notes) {
+        if search.next(self.options.kappa, self.range) || self.commit(notes) {
             return from(Slot::Stage, self.next(cx));
         }
         self.after_divergence(lowered, cx, notes)
+    }
+
+    /// The loss at tau.
+    fn forecast(&self, losses: &[f64]) -> Option<Forecast> {
+        let (horizon, kind) = (self.tau as f64, LossKind::Training);
+        let window = LossWindow { losses, horizon, lower_bound: self.bound, kind };
+        Forecaster::Exponential.forecast(&window).ok()
     }
 
     /// Commits the candidate with the least forecast; false if every one diverged.

@@ -76,7 +76,8 @@ pub(super) enum At {
 pub(super) struct Dead {
     /// Above this, what it had learnt is lost.
     pub(super) limit: f64,
-    /// The sum of the LRs over its steps: nobody who has gone less far can be expected there.
+    /// The sum of the LRs over its steps: a warm-up that has not gone half as far can't be expected to have learnt as
+    /// much.
     pub(super) dose: f64,
 }
 
@@ -191,7 +192,7 @@ impl Stretch {
 
     fn warmup_is_dead(&self, losses: &[f64], cx: &Context<'_>) -> bool {
         let (Some(dead), At::Warmup { piece, .. }) = (self.dead, self.at) else { return false };
-        let judged = cx.spec.guard && self.warmup_retries <= MAX_RETRIES && dose(&piece) >= dead.dose;
+        let judged = cx.spec.guard && self.warmup_retries <= MAX_RETRIES && dose(&piece) >= dead.dose / 2.0;
         let last = noise::mean(&losses[losses.len().saturating_sub(WARMUP_END)..]);
         judged && last.is_some_and(|mean| mean >= dead.limit)
     }
