@@ -32,7 +32,12 @@ impl Machine {
             segment.acknowledge(ack.received_through);
         }
         let taken = ack.directive.is_some_and(|directive| self.offer(ack.seq, directive));
-        self.outbox.retain(|segment| segment.seq > ack.durable_seq);
+        for segment in &mut self.outbox {
+            segment.stored |= segment.seq <= ack.durable_seq;
+        }
+        if self.link == Link::Up {
+            self.outbox.retain(|segment| !segment.stored);
+        }
         if let Some(number) = ack.interrupt
             && (taken || ack.seq == self.track.seq())
         {

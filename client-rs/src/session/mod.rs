@@ -67,7 +67,8 @@ pub struct Machine {
     session: u64,
     switch_every: u64,
     track: Track,
-    /// Directives before the current one that the server has not stored yet, oldest first.
+    /// Directives before the current one, oldest first: those that the server has not stored yet, and the last ones
+    /// before a fallback that it has not adopted yet, from which a checkpoint must be able to go on.
     outbox: VecDeque<Segment>,
     slots: Slots,
     link: Link,
@@ -209,7 +210,8 @@ impl Machine {
     /// When a report is due.
     pub fn due(&self) -> Due {
         let Some(segment) = self.next_segment() else { return Due::Never };
-        if segment.end.is_some() || segment.unsent_losses() >= MAX_LOSSES_PER_REPORT {
+        let untold_end = segment.seq == self.track.seq() && self.done.is_some();
+        if untold_end || segment.end.is_some() || segment.unsent_losses() >= MAX_LOSSES_PER_REPORT {
             Due::Now
         } else if segment.unsent_losses() > 0 || !segment.unsent_validations().is_empty() {
             Due::Soon
@@ -221,8 +223,8 @@ impl Machine {
     /// The next report, of the oldest directive that the server has not stored.
     pub fn poll_report(&mut self) -> Option<Report> {
         self.next_segment()?;
-        let segment = self.outbox.front_mut().unwrap_or(&mut self.track.segment);
-        Some(segment.report(self.session))
+        let unsent = self.outbox.iter_mut().find(|segment| !segment.stored);
+        Some(unsent.unwrap_or(&mut self.track.segment).report(self.session))
     }
 
     /// An empty report, to be heard.
@@ -239,8 +241,10 @@ impl Machine {
         if self.link == Link::Severed {
             return None;
         }
-        let current = Some(&self.track.segment).filter(|segment| segment.seq > 0 && self.done.is_none());
-        self.outbox.front().or(current)
+        // The end of a job has nothing to report, but one that a fallback brought must become known.
+        let tells = self.done.is_none() || self.link != Link::Up;
+        let current = Some(&self.track.segment).filter(|segment| segment.seq > 0 && tells);
+        self.outbox.iter().find(|segment| !segment.stored).or(current)
     }
 
     fn step(&mut self) -> Option<f64> {

@@ -16,6 +16,9 @@ pub(super) struct Segment {
     pub(super) validations: Vec<Validation>,
     /// Set once the segment has ended and every loss is known.
     pub(super) end: Option<SegmentEnd>,
+    /// The server has closed and stored it.
+    #[serde(skip)]
+    pub(super) stored: bool,
     /// Losses that the server holds, by its last answer.
     #[serde(skip)]
     received: usize,
@@ -55,6 +58,7 @@ impl Segment {
             losses: Vec::new(),
             validations: Vec::new(),
             end: None,
+            stored: false,
             received: 0,
             validations_sent: 0,
             validations_received: 0,

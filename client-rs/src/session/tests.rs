@@ -224,10 +224,12 @@ fn silence_puts_the_fallback_in_force_and_both_are_reported() {
     assert_eq!(m.poll_report().unwrap().seq, 1, "the end of the directive before comes first");
     m.handle_ack(next(1, run(9, Phase::Stable, 5, 0.3)));
     assert_eq!(m.seq(), 2, "a late decision is ignored");
+    assert_eq!(resume_of(&m).seq, 1, "the server does not know of the fallback yet");
     let report = m.poll_report().unwrap();
     assert_eq!((report.seq, report.first_offset, report.train_losses.len()), (2, 0, 1));
     m.handle_ack(ack(2, 0));
     assert!(!m.is_detached(), "the server has adopted it");
+    assert_eq!(resume_of(&m).seq, 2);
     assert_eq!((m.record(0.4), m.poll_report().unwrap().train_losses.len()), (Status::Ended, 2));
     m.handle_silence();
     assert_eq!((m.done(), m.lr(), m.is_flushed()), (Some(DoneReason::Finished), 0.05, false));
@@ -249,6 +251,19 @@ fn a_guard_works_alone_and_without_a_fallback_the_last_lr_is_held() {
     while m.record(1.0) != Status::Ended {}
     m.handle_silence();
     assert_eq!((m.done(), m.outbox.len()), (Some(DoneReason::Finished), 2));
+}
+
+#[test]
+fn an_end_that_a_fallback_brought_becomes_known() {
+    let end = with(&[Restore(Slot::Safe)], done(3, DoneReason::Finished));
+    let mut m = machine(on_stop(run(1, Phase::Stable, 5, 0.1), end));
+    m.record(f64::NAN);
+    m.handle_silence();
+    assert_eq!((m.done(), m.is_flushed()), (Some(DoneReason::Finished), false));
+    m.handle_ack(next(1, run(9, Phase::Stable, 5, 0.3)));
+    assert_eq!((m.due(), m.poll_report().unwrap().seq), (Due::Now, 3));
+    m.handle_ack(ack(3, 0));
+    assert_eq!(m.due(), Due::Never);
 }
 
 #[test]

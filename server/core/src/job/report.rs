@@ -47,11 +47,14 @@ impl Job {
         }
         let (previous, end) = self.previous.as_ref()?;
         let adopted = match end {
-            End::Stopped(_) => previous.fallback_on_stop.as_ref(),
-            _ => previous.fallback.as_ref(),
+            End::Stopped(_) => [None, previous.fallback_on_stop.as_ref()],
+            // How the trainer saw it end is not known here.
+            End::Abandoned => [previous.fallback.as_ref(), previous.fallback_on_stop.as_ref()],
+            _ => [previous.fallback.as_ref(), None],
         };
         let unseen = current.progress.losses.is_empty() && self.ended != Some(DoneReason::Cancelled);
-        (unseen && adopted.is_some_and(|f| f.seq == report.seq)).then_some(Verdict::Adopt(report.seq))
+        let is_adopted = adopted.into_iter().flatten().any(|fallback| fallback.seq == report.seq);
+        (unseen && is_adopted).then_some(Verdict::Adopt(report.seq))
     }
 
     fn admit_losses(&self, report: &Report, current: &Current, run: &Run) -> Result<Verdict, Refusal> {

@@ -1,0 +1,106 @@
+//! One job with a store: what a crash leaves is what was stored.
+
+use autolrs_core::{
+    directive::Directive,
+    job::{Ack, Answer, Cancel, Checkpoint, Event, Finish, Job, Open, Opened, Refusal, Report, Row},
+    spec::ResolvedSpec,
+};
+use std::collections::BTreeMap;
+
+/// The job, what is stored of it, and every directive that it ever gave.
+pub struct SimServer {
+    job: Job,
+    stored: Vec<u8>,
+    checkpoints: BTreeMap<u64, Checkpoint>,
+    given: BTreeMap<u64, Directive>,
+}
+
+impl SimServer {
+    /// A server with one new job.
+    pub fn new(spec: ResolvedSpec) -> Self {
+        let job = Job::create(spec, 0xfeed);
+        let stored = encoded(&job);
+        Self { job, stored, checkpoints: BTreeMap::new(), given: BTreeMap::new() }
+    }
+
+    /// The job.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// kill -9 and a new process.
+    pub fn restart(&mut self) {
+        self.job = postcard::from_bytes(&self.stored).expect("what was stored can be read");
+    }
+
+    /// Opens a session.
+    pub fn open(&mut self, mut open: Open) -> Result<Opened, Refusal> {
+        let checkpoint = self.job.needs_checkpoint(&open).and_then(|seq| self.checkpoints.get(&seq));
+        open.checkpoint = checkpoint.cloned().map(Box::new);
+        match self.event(Event::Open(open))? {
+            Answer::Opened(opened) => {
+                self.remember(&opened.directive);
+                Ok(*opened)
+            }
+            other => panic!("an open is answered with {other:?}"),
+        }
+    }
+
+    /// Takes a report.
+    pub fn report(&mut self, report: Report) -> Result<Ack, Refusal> {
+        match self.event(Event::Report(report))? {
+            Answer::Ack(ack) => {
+                if let Some(directive) = &ack.directive {
+                    self.remember(directive);
+                }
+                Ok(ack)
+            }
+            other => panic!("a report is answered with {other:?}"),
+        }
+    }
+
+    /// An operator finishes the job.
+    pub fn finish(&mut self, cooldown_steps: Option<u64>) -> Result<(), Refusal> {
+        let request_id = format!("finish-{:?}", self.job.session());
+        self.event(Event::Finish(Finish { request_id, cooldown_steps })).map(drop)
+    }
+
+    /// An operator cancels the job.
+    pub fn cancel(&mut self) -> Result<(), Refusal> {
+        self.event(Event::Cancel(Cancel { request_id: "cancel".into(), live: true })).map(drop)
+    }
+
+    /// A directive that was given, or a fallback inside one.
+    pub fn directive(&self, seq: u64) -> Option<&Directive> {
+        self.given.get(&seq).or_else(|| self.given.values().find_map(|d| d.fallback_with(seq)))
+    }
+
+    fn remember(&mut self, directive: &Directive) {
+        self.given.insert(directive.seq, directive.clone());
+    }
+
+    /// Durable before visible.
+    fn event(&mut self, event: Event) -> Result<Answer, Refusal> {
+        let admitted = self.job.admit(event)?;
+        let must_store = admitted.must_store();
+        let effects = self.job.apply(admitted);
+        if must_store {
+            self.stored = encoded(&self.job);
+        } else {
+            assert!(effects.rows.is_empty(), "rows of an event that is not stored would be lost");
+        }
+        for row in effects.rows {
+            match row {
+                Row::Checkpoint(checkpoint) => drop(self.checkpoints.insert(checkpoint.seq(), *checkpoint)),
+                Row::DropCheckpoint(seq) => drop(self.checkpoints.remove(&seq)),
+                Row::Clear => self.checkpoints.clear(),
+                Row::Directive(_) | Row::Trial(_) | Row::Commit(_) | Row::StageEnd(_) => {}
+            }
+        }
+        Ok(effects.answer)
+    }
+}
+
+fn encoded(job: &Job) -> Vec<u8> {
+    postcard::to_stdvec(job).expect("a job can be written")
+}
