@@ -107,7 +107,7 @@ impl SimTrainer {
                     restored = Some(saved.position);
                 }
                 SlotOp::Drop(slot) => {
-                    drop(self.slots.remove(slot).expect("a slot that is dropped was saved"))
+                    drop(self.slots.remove(slot).expect("a slot that is dropped was saved"));
                 }
             }
         }

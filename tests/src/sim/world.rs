@@ -207,7 +207,7 @@ impl World {
             self.machine.record(loss);
         }
         assert_eq!(self.machine.total_step(), self.trainer.line.len() as u64, "both count the same steps");
-        let reports = self.machine.offset() % REPORT_EVERY == 0 && self.machine.due() != Due::Never;
+        let reports = self.machine.offset().is_multiple_of(REPORT_EVERY) && self.machine.due() != Due::Never;
         if reports && self.machine.status() != Status::Ended {
             self.exchange();
         }
