@@ -5,6 +5,6 @@ mod model;
 mod server;
 mod world;
 
-pub use model::{Model, Optimum, SimTrainer, Step};
+pub use model::{File, Model, Optimum, SimTrainer, Step};
 pub use server::SimServer;
 pub use world::{Effect, Fault, Mishap, World};
