@@ -111,7 +111,10 @@ fn lr(lr: Option<f64>) -> String {
 }
 
 fn loss(loss: Option<f64>) -> String {
-    loss.map_or("-".into(), |loss| format!("{loss:.4}"))
+    loss.map_or(
+        "-".into(),
+        |loss| if loss.abs() < 1e5 { format!("{loss:.4}") } else { format!("{loss:.3e}") },
+    )
 }
 
 fn percent(share: Option<f64>) -> String {

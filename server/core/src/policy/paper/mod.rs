@@ -137,7 +137,7 @@ impl Policy for Paper {
         }
         self.retries += 1;
         self.lr /= 3.0;
-        let why = format!("the loss broke: a slot was restored and the LR divided by 3, {:e}", self.lr);
+        let why = format!("the loss broke: a slot was restored and the LR divided by 3, {:.3e}", self.lr);
         notes.warnings.push(why.clone());
         self.note_commit(why, notes);
         from(slot, self.next(cx))
@@ -269,7 +269,7 @@ impl Paper {
             *lowered += 1;
             search.again(self.options.candidates, self.options.kappa, &mut self.range);
             let lo = self.range.lo;
-            notes.warnings.push(format!("every candidate diverged: the lowest LR to try is now {lo:e}"));
+            notes.warnings.push(format!("every candidate diverged: the lowest LR to try is now {lo:.3e}"));
         }
         from(Slot::Stage, self.next(cx))
     }

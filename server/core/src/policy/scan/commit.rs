@@ -23,17 +23,17 @@ pub(super) fn commit(
         "the best branch"
     };
     let mut why = format!(
-        "{factor} times {:e}, {place} (LR {best_lr:e}, score {:.6}, of {} branches)",
+        "{factor} times {:.3e}, {place} (LR {best_lr:.3e}, score {:.6}, of {} branches)",
         search.lr(choice.z, 1.0),
         choice.best.score,
         search.trials(),
     );
     if search.was_stopped(lr) {
-        why = format!("the best branch's own LR, because a branch at {lr:e} diverged");
+        why = format!("the best branch's own LR, because a branch at {lr:.3e} diverged");
         lr = best_lr;
     }
     if search.is_highest(choice.best.z) {
-        notes.warnings.push(format!("the best branch was the highest, {best_lr:e}: consider a higher lr_max"));
+        notes.warnings.push(format!("the best branch was the highest, {best_lr:.3e}: consider a higher lr_max"));
     }
     notes.commits.push(CommitNote { stage: 0, lr, why, forecast: None, curve: choice.curve });
     let scales = search.scales().map(|scales| (scales, branch_dose(cx.spec.total_steps, best_lr)));
@@ -49,7 +49,7 @@ fn fall_back(search: &Search, options: &ResolvedScan, cx: &Context<'_>, notes: &
         (n, false) => format!("fallback_lr: none of {n} branches learnt anything"),
         (n, true) => format!("half of fallback_lr, which diverged: none of {n} branches learnt anything"),
     };
-    notes.warnings.push(format!("the LR {lr:e} is {why}"));
+    notes.warnings.push(format!("the LR {lr:.3e} is {why}"));
     notes.commits.push(CommitNote { stage: 0, lr, why, forecast: None, curve: Vec::new() });
     Stretch::new(options, lr, search.bound(), None, cx)
 }

@@ -59,7 +59,7 @@ impl Policy for Scan {
     fn begin(&mut self, cx: &Context<'_>, notes: &mut Notes) -> Plan {
         let range = self.options.range;
         if libm::log10(range.hi) - libm::log10(range.lo) < NARROW {
-            let narrow = format!("the range {:e} to {:e} is below {NARROW} decades", range.lo, range.hi);
+            let narrow = format!("the range {:.3e} to {:.3e} is below {NARROW} decades", range.lo, range.hi);
             notes.warnings.push(narrow);
         }
         let mut next = self.next(cx, notes);
@@ -154,7 +154,7 @@ impl Scan {
             Step::Branch => return Some(trial(search, &self.options, cx)),
             Step::BranchBelow => {
                 let lo = search.range().lo;
-                notes.warnings.push(format!("every branch failed: the lowest LR to try is now {lo:e}"));
+                notes.warnings.push(format!("every branch failed: the lowest LR to try is now {lo:.3e}"));
                 return Some(trial(search, &self.options, cx));
             }
             Step::Over => {}

@@ -181,7 +181,7 @@ impl Stretch {
         }
         self.eta = self.retry_lr(cx);
         self.warmup_retries += 1;
-        self.note(0, format!("the warm-up {why}: back to the start with LR {:e}", self.eta), notes);
+        self.note(0, format!("the warm-up {why}: back to the start with LR {:.3e}", self.eta), notes);
         if self.warmup_retries > MAX_RETRIES {
             let last = "the last warm-up: only a loss that is not finite ends it";
             notes.warnings.push(last.into());
@@ -227,7 +227,7 @@ impl Stretch {
         if let At::Cooldown { .. } = self.at {
             let half = saved.map_or(self.eta, |(_, mark)| mark.lr) / 2.0;
             self.at = At::Cooldown { piece: falling(cx.left(), half), left: cx.left() };
-            self.note(1, format!("the cooldown broke: goes on from half the LR, {half:e}"), notes);
+            self.note(1, format!("the cooldown broke: goes on from half the LR, {half:.3e}"), notes);
         } else {
             self.eta /= 2.0;
             let why = if self.retries > MAX_RETRIES {
@@ -236,7 +236,7 @@ impl Stretch {
             } else {
                 "the loss broke: a slot was restored and the LR halved"
             };
-            self.note(1, format!("{why}, {:e}", self.eta), notes);
+            self.note(1, format!("{why}, {:.3e}", self.eta), notes);
         }
         from(slot, self.next(cx))
     }
