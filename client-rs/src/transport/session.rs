@@ -12,8 +12,9 @@ use tokio::task::JoinHandle;
 /// # async fn train(spec: autolrs_core::spec::JobSpec) -> Result<(), autolrs_client::Error> {
 /// use autolrs_client::{Session, SessionConfig, Status};
 /// let session = Session::open(SessionConfig::new("my-job", spec)).await?;
-/// while session.done().is_none() {
+/// loop {
 ///     for op in session.take_slot_ops() { /* save, restore or drop the model's state */ }
+///     if session.done().is_some() { break }
 ///     while session.record(/* the loss of a step at */ session.lr()) != Status::Ended {}
 ///     session.next().await?;
 /// }
