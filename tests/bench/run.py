@@ -37,9 +37,7 @@ def scikit_optimize(rounds: int) -> dict[str, float | str]:
     loss = [0.5 + 0.1 * (x + 1) ** 2 + 0.02 * ((i * 37) % 11) / 11 for i, x in enumerate(z)]
     times = []
     for seed in range(rounds):
-        optimizer = skopt.Optimizer(
-            [(-4.0, 1.0)], "GP", n_initial_points=10, acq_func="LCB", random_state=seed
-        )
+        optimizer = skopt.Optimizer([(-4.0, 1.0)], "GP", n_initial_points=10, acq_func="LCB", random_state=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             optimizer.tell([[x] for x in z[:9]], loss[:9])
