@@ -89,6 +89,22 @@ async fn a_changed_head_damages_one_job_and_can_not_be_saved_over() {
 }
 
 #[tokio::test]
+async fn nothing_stays_of_what_was_replaced_or_removed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let job = JobKey::new("t", "a");
+    let store = open(directory.path());
+    let version = save(&store, &job, None, 50_000).await;
+    save(&store, &job, Some(version), 10).await;
+    store.close().await;
+    // The format, the version counter, a snapshot and a row.
+    meddle(directory.path(), |db| assert_eq!(db.len(), 4));
+    let store = open(directory.path());
+    assert_eq!(store.remove(&job).await, Ok(true));
+    store.close().await;
+    meddle(directory.path(), |db| assert_eq!(db.len(), 2));
+}
+
+#[tokio::test]
 async fn a_newer_store_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     open(directory.path()).close().await;
