@@ -2,10 +2,11 @@
 //! only then answers. (Never `flush_async`: under concurrent tasks it dead-locks, sled #1308.)
 
 use super::{
-    Shared, SledOptions,
+    SledOptions,
     database::{Database, OpenError, guarded},
     disk::Directory,
     overlay::{Overlay, StageError},
+    shared::Shared,
 };
 use crate::store::{Health, JobKey, RowWrite, StoreError};
 use bytes::Bytes;

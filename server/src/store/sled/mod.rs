@@ -9,24 +9,23 @@ mod disk;
 mod overlay;
 mod reader;
 mod record;
+mod shared;
 #[cfg(test)]
 mod tests;
 
 use self::{
     committer::{Command, Committer, Write},
-    database::{Database, OpenError, guarded},
+    database::{Database, OpenError},
     disk::Directory,
     reader::ReadError,
+    shared::{Progress, Shared},
 };
 use super::{Health, JobKey, JobStore, Listed, RowKey, RowWrite, StoreError, Stored};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::{
     path::Path,
-    sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -208,7 +207,7 @@ impl JobStore for SledStore {
     }
 
     fn heartbeat(&self) -> Instant {
-        self.shared.born + Duration::from_millis(self.shared.beat.load(Relaxed))
+        self.shared.last_beat()
     }
 
     async fn close(&self) {
@@ -220,106 +219,5 @@ impl JobStore for SledStore {
                 _ => tracing::error!("the store's committer thread panicked"),
             }
         }
-    }
-}
-
-/// What the committer and the readers share.
-struct Shared {
-    state: RwLock<State>,
-    progress: watch::Sender<Progress>,
-    health: watch::Sender<Health>,
-    born: Instant,
-    /// The last heartbeat, in milliseconds since `born`.
-    beat: AtomicU64,
-}
-
-/// The database as readers see it. Only the committer takes the lock for writing.
-struct State {
-    db: Option<::sled::Db>,
-    /// Why there is no database.
-    reason: String,
-    /// The number of the newest batch that readers can see.
-    applied: u64,
-}
-
-/// What readers wait for.
-#[derive(Debug, Clone, Copy, Default)]
-struct Progress {
-    /// How often the database was closed: what was read before the last time may be lost.
-    generation: u64,
-    /// The number of the newest batch that is on the disk.
-    durable: u64,
-}
-
-impl Shared {
-    fn new() -> Self {
-        let reason = "it was not opened yet".to_owned();
-        Self {
-            state: RwLock::new(State { db: None, reason: reason.clone(), applied: 0 }),
-            progress: watch::Sender::new(Progress::default()),
-            health: watch::Sender::new(Health::Unavailable(reason)),
-            born: Instant::now(),
-            beat: AtomicU64::new(0),
-        }
-    }
-
-    /// Lets readers in, to a database that is durable as it is.
-    fn open(&self, db: &::sled::Db) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        self.progress.send_modify(|progress| progress.durable = state.applied);
-        state.db = Some(db.clone());
-        drop(state);
-        self.set_health(Health::Healthy);
-    }
-
-    /// Locks readers out. Returns when none is left inside.
-    fn close(&self, reason: &str) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.db = None;
-        state.reason = reason.to_owned();
-        self.progress.send_modify(|progress| progress.generation += 1);
-        drop(state);
-        self.set_health(Health::Unavailable(reason.to_owned()));
-    }
-
-    /// Reads, and tells what must become durable before the result may be shown.
-    fn read<T>(
-        &self,
-        read: impl FnOnce(&::sled::Tree) -> Result<T, ReadError>,
-    ) -> Result<(Result<T, StoreError>, Progress), StoreError> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(db) = &state.db else { return Err(StoreError::Unavailable(state.reason.clone())) };
-        let generation = self.progress.borrow().generation;
-        let result = guarded(|| match read(db) {
-            Ok(value) => Ok(Ok(value)),
-            Err(ReadError::Damaged(error)) => Ok(Err(error)),
-            Err(ReadError::Failed(e)) => Err(e.to_string()),
-        });
-        let result = result
-            .map_err(|reason| StoreError::Unavailable(format!("the database can't be read: {reason}")))?;
-        Ok((result, Progress { generation, durable: state.applied }))
-    }
-
-    fn unavailable(&self) -> StoreError {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let reason = if state.db.is_some() { "it was closed for a moment, try again" } else { &state.reason };
-        StoreError::Unavailable(reason.to_owned())
-    }
-
-    fn set_health(&self, health: Health) {
-        self.health.send_if_modified(|now| {
-            let changed = *now != health;
-            *now = health;
-            changed
-        });
-    }
-
-    fn is_unhealthy(&self) -> bool {
-        *self.health.borrow() != Health::Healthy
-    }
-
-    fn beat(&self) {
-        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.beat.store(now, Relaxed);
     }
 }
