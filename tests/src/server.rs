@@ -129,11 +129,10 @@ pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("AUTOLRS_BIN") {
         return path.into();
     }
-    let test = std::env::current_exe().expect("the test's own path");
-    let path =
-        test.parent().and_then(Path::parent).map(|profile| profile.join("autolrs")).unwrap_or_default();
-    assert!(path.exists(), "build the server first: cargo build -p autolrs-server (no {})", path.display());
-    path
+    let own = std::env::current_exe().expect("the program's own path");
+    let built =
+        own.ancestors().skip(1).take(2).map(|folder| folder.join("autolrs")).find(|path| path.exists());
+    built.expect("build the server first: cargo build -p autolrs-server")
 }
 
 /// An address on loopback that was free a moment ago.
