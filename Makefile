@@ -77,7 +77,7 @@ $(VENV_STAMP): python-client/requirements-dev.txt python-client/setup-venv
 	touch $@
 
 $(BENCH_STAMP): $(VENV_STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check scikit-optimize==0.10.2 'numpy<1.25'
+	$(BIN)/pip install --quiet --disable-pip-version-check scikit-optimize==0.10.2 'numpy<1.25' 'scipy<1.12'
 	touch $@
 
 $(CLIENT_STAMP): $(VENV_STAMP) $(CLIENT_SOURCES)
