@@ -159,9 +159,7 @@ proptest! {
         if !alone {
             prop_assert!(world.machine.is_flushed());
             prop_assert!(world.server.job().ended().is_some());
-            if world.crashes == 0 {
-                prop_assert_eq!(world.server.job().view().spent.total(), line.len() as u64);
-            }
+            prop_assert_eq!(world.server.job().view().spent.total(), line.len() as u64);
         }
     }
 

@@ -178,7 +178,7 @@ impl Job {
         let table = if resume.offset == 0 { &current.before.slots } else { &self.books.slots };
         let lost: Vec<Slot> = table.keys().filter(|slot| !resume.slots.contains(slot)).copied().collect();
         if self.search_is_lost(resume, &lost) {
-            self.close_lost_search(&lost, rows);
+            self.close_lost_search(resume.offset, &lost, rows);
         } else {
             self.refill_slots(resume.offset, &lost);
         }
@@ -196,10 +196,14 @@ impl Job {
         })
     }
 
-    fn close_lost_search(&mut self, lost: &[Slot], rows: &mut Vec<Row>) {
+    /// `offset`: steps of the current directive that the trainer has run, whether or not their losses ever came.
+    fn close_lost_search(&mut self, offset: u64, lost: &[Slot], rows: &mut Vec<Row>) {
         let Some(current) = self.current.take() else { return };
         let seq = current.directive.seq;
         self.close_books(&current, End::Abandoned, rows);
+        if let Some(run) = current.directive.run() {
+            self.books.run(run.phase, offset.saturating_sub(current.progress.received()));
+        }
         for &slot in lost {
             self.books.slots.insert(slot, SlotEntry { seq, committed: self.books.spent.committed });
         }
