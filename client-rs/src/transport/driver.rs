@@ -75,6 +75,9 @@ async fn send(shared: &Shared, link: &mut Link, report: Report) -> bool {
             true
         }
         Err(Missed::Outage(error)) => {
+            if !error.is_transient() {
+                state.tell(&error);
+            }
             state.last_error = Some(error);
             false
         }

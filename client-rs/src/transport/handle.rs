@@ -30,14 +30,33 @@ pub(crate) struct Shared {
 
 pub(crate) struct State {
     pub(crate) machine: Machine,
+    /// Why the last call failed, if it did.
     pub(crate) last_error: Option<Error>,
     waiting_since: Option<Instant>,
+    notices: Vec<String>,
+    told: Option<Error>,
+}
+
+impl State {
+    /// Tells the user of an error, once.
+    pub(crate) fn tell(&mut self, error: &Error) {
+        if self.told.as_ref() != Some(error) {
+            self.notices.push(error.to_string());
+            self.told = Some(error.clone());
+        }
+    }
 }
 
 impl Shared {
     pub(crate) fn new(machine: Machine, config: &SessionConfig) -> Self {
         Self {
-            state: Mutex::new(State { machine, last_error: None, waiting_since: None }),
+            state: Mutex::new(State {
+                machine,
+                last_error: None,
+                waiting_since: None,
+                notices: Vec::new(),
+                told: None,
+            }),
             changed: Condvar::new(),
             changed_async: Notify::new(),
             wake: Notify::new(),
@@ -116,6 +135,10 @@ impl Shared {
                 server: self.server.clone(),
                 detail: format!("no directive within {} s", self.decision_timeout.as_secs_f32()),
             }));
+        }
+        // A machine that is severed has said why.
+        if let Some(error) = state.last_error.clone().filter(|_| !state.machine.is_severed()) {
+            state.tell(&error);
         }
         state.machine.handle_silence();
         Ok(None)
@@ -269,7 +292,10 @@ impl Handle {
 
     /// Sentences for the user that have come up since the last call.
     pub fn take_notices(&self) -> Vec<String> {
-        self.0.lock().machine.take_notices()
+        let mut state = self.0.lock();
+        let mut notices = std::mem::take(&mut state.notices);
+        notices.extend(state.machine.take_notices());
+        notices
     }
 
     fn after(&self, status: Status) -> Status {
