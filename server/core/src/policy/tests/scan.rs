@@ -156,7 +156,7 @@ fn all_branches_fail_and_the_range_is_lowered_once() {
     let spec = JobSpec { lr_min: Some(1.0), lr_max: Some(1000.0), max_overhead: Some(0.3), ..scan(4500) };
     let trace = healthy(&spec, Quadratic::new(50.0));
     assert!(trial_lrs(&trace).iter().any(|lr| *lr < 1.0), "{:?}", trial_lrs(&trace));
-    assert!(trace.notes.warnings.iter().any(|w| w.contains("is now 1e-3")), "{:?}", trace.notes.warnings);
+    assert!(trace.notes.warnings.iter().any(|w| w.contains("is now 1.000e-3")), "{:?}", trace.notes.warnings);
     assert!((1e-3..0.04).contains(&committed_lr(&trace)));
     let trace = train(&spec, Quadratic::new(1.0), true, |run, total, loss| {
         if run.phase == Phase::Trial && total > 0 { f64::INFINITY } else { loss }
