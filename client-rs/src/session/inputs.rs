@@ -44,7 +44,7 @@ impl Machine {
             self.track.wish(Wish::Interrupt(number));
         }
         if taken || self.track.complete() {
-            self.settle();
+            self.settle(taken);
         }
     }
 

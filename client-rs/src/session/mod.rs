@@ -72,6 +72,8 @@ pub struct Machine {
     outbox: VecDeque<Segment>,
     slots: Slots,
     link: Link,
+    /// The trainer was told to deliver losses and has not gone on yet.
+    paused: bool,
     done: Option<DoneReason>,
     total: u64,
     committed_lr: Option<f64>,
@@ -148,6 +150,7 @@ impl Machine {
             outbox: VecDeque::new(),
             slots: Slots::default(),
             link: Link::Up,
+            paused: false,
             done: None,
             total: 0,
             committed_lr: None,
@@ -169,25 +172,25 @@ impl Machine {
     pub fn record(&mut self, loss: f64) -> Status {
         let before = self.step();
         self.track.losses(&[loss]);
-        self.settle();
+        self.settle(true);
         self.status_after(before)
     }
 
     /// A step was run; its loss follows with [`Machine::losses`].
     pub fn tick(&mut self) -> Status {
         let before = self.step();
-        self.settle();
+        self.settle(true);
         self.status_after(before)
     }
 
     /// Losses of steps that were run, in order. More than steps were run are ignored.
     pub fn losses(&mut self, losses: &[f64]) {
         self.track.losses(losses);
-        self.settle();
+        self.settle(self.paused);
     }
 
     /// What the trainer has to do before its next step; never [`Status::LrChanged`].
-    pub fn status(&self) -> Status {
+    pub fn status(&mut self) -> Status {
         self.status_after(self.track.lr())
     }
 
@@ -256,17 +259,19 @@ impl Machine {
         Some(lr)
     }
 
-    fn settle(&mut self) {
+    fn settle(&mut self, heed: bool) {
         let before = self.track.offset();
-        self.track.settle();
+        self.track.settle(heed);
         self.total -= before - self.track.offset();
         if self.track.is_unwanted() && self.done.is_none() {
             self.end_here();
         }
     }
 
-    fn status_after(&self, before: Option<f64>) -> Status {
-        if self.done.is_some() { Status::Ended } else { self.track.status(before) }
+    fn status_after(&mut self, before: Option<f64>) -> Status {
+        let status = if self.done.is_some() { Status::Ended } else { self.track.status(before) };
+        self.paused = status == Status::WantLosses;
+        status
     }
 
     fn run(&self) -> Option<&Run> {

@@ -187,6 +187,22 @@ fn an_interrupt_ends_the_segment_at_a_switch_point_with_its_number() {
 }
 
 #[test]
+fn with_late_losses_an_interrupt_is_obeyed_only_where_the_trainer_looks() {
+    let mut m = Machine::open("job", 0.01, opened(run(1, Phase::Stable, 100, 0.1), 2));
+    m.tick();
+    assert_eq!(m.tick(), Status::WantLosses);
+    m.losses(&[1.0]);
+    assert_eq!(m.status(), Status::GoOn);
+    m.handle_ack(Ack { interrupt: Some(5), ..ack(1, 1) });
+    m.losses(&[1.0]);
+    assert!(!m.waiting(), "the next step may be under way");
+    m.tick();
+    assert_eq!((m.tick(), m.wanted()), (Status::WantLosses, 4));
+    m.losses(&[1.0, 1.0]);
+    assert_eq!((m.status(), m.waiting()), (Status::Ended, true));
+}
+
+#[test]
 fn an_interrupt_that_comes_with_a_directive_ends_it_before_its_first_step() {
     let mut m = machine(run(1, Phase::Stable, 1, 0.1));
     m.record(1.0);

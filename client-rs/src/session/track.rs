@@ -63,7 +63,7 @@ impl Track {
             directive,
         };
         track.reserve();
-        track.settle();
+        track.settle(true);
         track
     }
 
@@ -154,20 +154,21 @@ impl Track {
         }
     }
 
-    /// Whether the segment ends here.
-    pub(super) fn settle(&mut self) {
+    /// Whether the segment ends here. `heed`: the trainer stands between two steps and will look at the status, so
+    /// that a wish may be obeyed.
+    pub(super) fn settle(&mut self, heed: bool) {
         if self.complete() || self.run().is_none() {
             return;
         }
         self.end_at_stop();
         let drained = self.is_drained();
         let obeyed = match self.wish {
-            Some(Wish::Interrupt(number)) if drained && self.stop().is_none() => {
+            Some(Wish::Interrupt(number)) if heed && drained && self.stop().is_none() => {
                 Some(SegmentEnd::Interrupted(number))
             }
             _ => None,
         };
-        let wished = obeyed.is_some() || self.wish == Some(Wish::Stop);
+        let wished = obeyed.is_some() || (heed && self.wish == Some(Wish::Stop));
         let at_end = self.offset == self.steps;
         self.ended |= at_end || (wished && is_switch_point(self.offset, self.switch_every, self.steps));
         if self.ended && drained {

@@ -140,6 +140,9 @@ class Follower(ABC):
         if code == WANT_LOSSES:
             session.losses(self._ripe_losses())
             code = session.status()
+        if code == WANT_LOSSES:  # an operator waits, or a checkpoint has read losses out of turn
+            self._deliver_all()
+            code = session.status()
         if code == ENDED:
             self._deliver_all()
             self._advance()

@@ -21,11 +21,16 @@ def host_value(loss: Loss) -> float:
 
 
 class DeviceLosses:
-    """The losses that have not been read yet, oldest first."""
+    """The losses that have not been read yet, oldest first.
+
+    At a switch point the loss of the step right after the last switch point still decides, so what was collected
+    starts to move one step *after* a switch point: by the next one the copy has long been made.
+    """
 
     def __init__(self) -> None:
         self._collected: list[Loss] = []
         self._moving: _Transfer | None = None
+        self._move_next = True
 
     def add(self, loss: Loss) -> None:
         """Keeps the loss of one more step; nothing is read."""
@@ -34,17 +39,23 @@ class DeviceLosses:
             self._collected.append(scalar)
         else:
             self._collected.append(float(loss))
+        if self._move_next:
+            self._move_next = False
+            self._moving = _Transfer(self._collected)
+            self._collected = []
 
     def ripe(self) -> list[float]:
-        """At a switch point: the losses collected before the last one. Those since then start to move."""
+        """At a switch point: the losses up to that of the first step after the last switch point."""
         ripe = self._moving.read() if self._moving is not None else []
-        self._moving = _Transfer(self._collected) if self._collected else None
-        self._collected = []
+        self._moving = None
+        self._move_next = True
         return ripe
 
     def drain(self) -> list[float]:
         """All of them; waits for the device."""
-        return self.ripe() + self.ripe()
+        losses = self.ripe() + _Transfer(self._collected).read()
+        self._collected = []
+        return losses
 
 
 class _Transfer:
