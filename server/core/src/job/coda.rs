@@ -43,10 +43,23 @@ fn committed(phase: Phase, stage: u32, lr: Vec<Piece>) -> Run {
     Run { phase, batches: Batches::Fresh, lr, stop_if: vec![StopIf::NonFinite], stage, trial: None }
 }
 
-/// What follows a stop in a coda: the directive's own `fallback_on_stop`; without one the job has failed.
-pub(super) fn stopped(directive: &Directive, slot: Slot) -> FromSlot {
-    let own = directive.fallback_on_stop.as_deref().and_then(again);
-    own.unwrap_or_else(|| FromSlot::done(slot, DoneReason::Failed(Failure::Unstable)))
+/// What follows a stop in a coda, and what remains of the line: the directive's own `fallback_on_stop`, in parts if it
+/// is too long for one; without one the job has failed.
+pub(super) fn stopped(directive: &Directive, slot: Slot) -> (FromSlot, Vec<Piece>) {
+    let own = directive.fallback_on_stop.as_deref();
+    if let Some(run) = own.and_then(Directive::run).filter(|run| run.steps() > MAX_RUN_STEPS) {
+        let slot = own.and_then(restored).unwrap_or(slot);
+        return from_slot(slot, &run.lr, run.phase, run.stage);
+    }
+    let failed = || FromSlot::done(slot, DoneReason::Failed(Failure::Unstable));
+    (own.and_then(again).unwrap_or_else(failed), Vec::new())
+}
+
+fn restored(directive: &Directive) -> Option<Slot> {
+    directive.slot_ops.iter().find_map(|op| match *op {
+        SlotOp::Restore(slot) => Some(slot),
+        SlotOp::Save(_) | SlotOp::Drop(_) => None,
+    })
 }
 
 /// A directive that starts with a restore as a plan once more.

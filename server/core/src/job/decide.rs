@@ -1,11 +1,12 @@
 //! Closing a directive and giving the next.
 
 use super::{
-    Ack, Current, End, Job, KEPT_CHECKPOINTS, KEPT_STAGE_STARTS, Mode, Progress, coda,
+    Ack, Current, End, Job, KEPT_CHECKPOINTS, KEPT_COMMITS, KEPT_STAGE_STARTS, Mode, Progress, coda,
     record::{Books, Checkpoint, DirectiveRecord, Row},
 };
 use crate::{
     directive::{Action, Directive, DoneReason, Phase, Slot},
+    lr_pieces,
     plan::{FromSlot, Plan},
     policy::{CommitNote, Notes, Segment, downsample},
 };
@@ -16,7 +17,7 @@ impl Job {
         self.enter(last);
         let Some(current) = self.current.take() else { return self.heartbeat() };
         let (seq, received) = (current.directive.seq, current.progress.received());
-        self.close_books(&current, end, rows);
+        self.close_books(&current, received, end, rows);
         let plan = self.decide(&current, end, rows);
         self.previous = Some((current.directive, end));
         self.issue(plan, seq, rows);
@@ -24,28 +25,33 @@ impl Job {
         Ack { seq, received_through: received, directive, ..self.heartbeat() }
     }
 
-    /// Enters the steps of a directive that is over, and its record.
-    pub(super) fn close_books(&mut self, current: &Current, end: End, rows: &mut Vec<Row>) {
+    /// Enters the steps run of a directive that is over, and its record.
+    pub(super) fn close_books(&mut self, current: &Current, steps: u64, end: End, rows: &mut Vec<Row>) {
         if let Some(run) = current.directive.run() {
-            self.books.run(run.phase, current.progress.received());
+            self.books.run(run.phase, steps);
         }
-        rows.push(Row::Directive(Box::new(self.record(current, end))));
+        rows.push(Row::Directive(Box::new(DirectiveRecord { steps, ..self.record(current, end) })));
     }
 
     fn decide(&mut self, current: &Current, end: End, rows: &mut Vec<Row>) -> Plan {
         let stopped = matches!(end, End::Stopped(_));
-        if self.pending.is_some() && !stopped {
-            return self.operators_plan(current, rows);
+        let asked = if stopped { None } else { self.operators_plan(current, rows) };
+        if let Some(plan) = asked {
+            return plan;
         }
         let Some(run) = current.directive.run() else { return Plan::done(DoneReason::Finished) };
         if let Mode::Coda { rest } = &self.mode {
             let rest = rest.clone();
             return match end {
                 End::Stopped(_) => {
-                    self.mode = Mode::Coda { rest: Vec::new() };
-                    coda::stopped(&current.directive, self.newest_slot()).into()
+                    let (plan, rest) = coda::stopped(&current.directive, self.newest_slot());
+                    self.mode = Mode::Coda { rest };
+                    plan.into()
                 }
-                _ => self.coda(&rest, run.phase, run.stage),
+                _ => {
+                    let unrun = lr_pieces::cut(&run.lr, current.progress.received()).1;
+                    self.coda(&[unrun, rest].concat(), run.phase, run.stage)
+                }
             };
         }
         let segment = Segment { run, losses: &current.progress.losses };
@@ -92,7 +98,10 @@ impl Job {
 
     pub(super) fn note_commit(&mut self, commit: CommitNote, rows: &mut Vec<Row>) {
         self.commits.retain(|(stage, _)| *stage != commit.stage);
-        self.commits.push((commit.stage, commit.lr));
+        if self.commits.len() == KEPT_COMMITS {
+            self.commits.pop_front();
+        }
+        self.commits.push_back((commit.stage, commit.lr));
         rows.push(Row::Commit(commit));
     }
 
@@ -130,6 +139,9 @@ impl Job {
 
     /// Keeps the last checkpoints and those of stage starts, and drops the others.
     fn keep_checkpoint(&mut self, seq: u64, starts_stage: bool, rows: &mut Vec<Row>) {
+        // A fallback that is adopted again, after a rewind, has been here before.
+        self.checkpoints.retain(|kept| *kept != seq);
+        self.stage_starts.retain(|kept| *kept != seq);
         if starts_stage {
             self.stage_starts.push_back(seq);
             let too_many = self.stage_starts.len() > KEPT_STAGE_STARTS;
@@ -149,7 +161,7 @@ impl Job {
             before: current.before.clone(),
             policy: self.policy.clone(),
             mode: self.mode.clone(),
-            commits: self.commits.len(),
+            commits: self.commits.clone(),
         }
     }
 
@@ -183,7 +195,7 @@ impl Job {
             self.current = Some(current);
             return self.heartbeat();
         };
-        self.close_books(&current, End::Disputed, rows);
+        self.close_books(&current, current.progress.received(), End::Disputed, rows);
         let searched = current.directive.run().is_some_and(|run| run.phase == Phase::Trial);
         let follows = current.directive.seq;
         self.previous = Some((current.directive, End::Disputed));
@@ -205,6 +217,7 @@ impl Job {
             self.note_commit(commit, rows);
         }
         self.warn(format!("the trainer had no answer in time: fallback {} is in force", fallback.seq));
+        self.wait_again(fallback.seq);
         let before = self.books.clone();
         self.make_current(fallback, follows, before, rows);
         self.heartbeat()

@@ -226,12 +226,12 @@ pub enum Refusal {
     Ended(DoneReason),
     /// The job can't go back that far.
     #[error(
-        "the checkpoint is at directive {seq}; the job can go back to {oldest} at most: resume from a newer checkpoint"
+        "the checkpoint is at directive {seq}, which the job keeps no more; resume from a newer one, at directive {oldest} or later"
     )]
     CheckpointTooOld {
         /// The checkpoint's.
         seq: u64,
-        /// The oldest that is usable.
+        /// The oldest usable one after it.
         oldest: u64,
     },
     /// The checkpoint is not of this job's past.

@@ -45,6 +45,8 @@ use std::collections::VecDeque;
 pub const KEPT_CHECKPOINTS: usize = 64;
 /// Stage starts whose checkpoints are kept.
 const KEPT_STAGE_STARTS: usize = 1024;
+/// Commits that are kept to be shown; all of them are rows.
+const KEPT_COMMITS: usize = 128;
 /// Warnings that are kept.
 const KEPT_WARNINGS: usize = 32;
 
@@ -70,7 +72,7 @@ pub struct Job {
     requests: VecDeque<String>,
     checkpoints: VecDeque<u64>,
     stage_starts: VecDeque<u64>,
-    commits: Vec<(u32, f64)>,
+    commits: VecDeque<(u32, f64)>,
     warnings: VecDeque<String>,
     train_loss: Option<f64>,
     validation_loss: Option<f64>,
@@ -164,7 +166,7 @@ impl Job {
             requests: VecDeque::new(),
             checkpoints: VecDeque::new(),
             stage_starts: VecDeque::new(),
-            commits: Vec::new(),
+            commits: VecDeque::new(),
             warnings: VecDeque::new(),
             train_loss: None,
             validation_loss: None,

@@ -62,9 +62,13 @@ impl Job {
 
     fn admit_fresh(&self, open: &Open) -> Result<Way, Refusal> {
         self.refuse_if_active(open)?;
-        let total_steps_done = self.books.spent.total() + self.received();
+        let total_steps_done = self.steps_done();
         let progressed = total_steps_done > 0 || self.current.as_ref().is_some_and(|c| c.follows > 0);
         if progressed { Err(Refusal::ResumeRequired { total_steps_done }) } else { Ok(Way::Fresh) }
+    }
+
+    fn steps_done(&self) -> u64 {
+        self.books.spent.total() + self.received()
     }
 
     fn refuse_if_active(&self, open: &Open) -> Result<(), Refusal> {
@@ -96,8 +100,8 @@ impl Job {
 
     fn no_checkpoint(&self, resume: &Resume) -> Refusal {
         let newest = self.current.as_ref().map_or(0, |c| c.directive.seq);
-        let oldest = self.stage_starts.iter().chain(&self.checkpoints).min().copied().unwrap_or(newest);
-        if resume.seq > 0 && resume.seq < newest {
+        let newer = self.stage_starts.iter().chain(&self.checkpoints).filter(|seq| **seq > resume.seq);
+        if let Some(&oldest) = newer.min().filter(|_| resume.seq > 0) {
             return Refusal::CheckpointTooOld { seq: resume.seq, oldest };
         }
         Refusal::CheckpointMismatch(format!("it is at directive {}, the job at {newest}", resume.seq))
@@ -130,7 +134,8 @@ impl Job {
     fn forget(&mut self, new_spec: Option<crate::spec::ResolvedSpec>, rows: &mut Vec<Row>) {
         let spec = new_spec.unwrap_or_else(|| self.spec.clone());
         let (session, next_seq, next_interrupt) = (self.session, self.next_seq, self.next_interrupt);
-        *self = Self { session, next_seq, next_interrupt, ..Self::create(spec, self.uid) };
+        let requests = std::mem::take(&mut self.requests);
+        *self = Self { session, next_seq, next_interrupt, requests, ..Self::create(spec, self.uid) };
         rows.push(Row::Clear);
     }
 
@@ -153,11 +158,12 @@ impl Job {
     }
 
     fn rewind(&mut self, resume: &Resume, checkpoint: Checkpoint) {
-        let now = self.books.spent.total() + self.received();
+        let now = self.steps_done();
         self.repeated += now.saturating_sub(checkpoint.before.spent.total() + resume.offset);
         self.policy = checkpoint.policy;
         self.mode = checkpoint.mode;
-        self.commits.truncate(checkpoint.commits);
+        self.commits = checkpoint.commits;
+        self.wait_again(checkpoint.directive.seq);
         self.previous = None;
         self.ended = match checkpoint.directive.action {
             crate::directive::Action::Done(reason) => Some(reason),
@@ -200,10 +206,7 @@ impl Job {
     fn close_lost_search(&mut self, offset: u64, lost: &[Slot], rows: &mut Vec<Row>) {
         let Some(current) = self.current.take() else { return };
         let seq = current.directive.seq;
-        self.close_books(&current, End::Abandoned, rows);
-        if let Some(run) = current.directive.run() {
-            self.books.run(run.phase, offset.saturating_sub(current.progress.received()));
-        }
+        self.close_books(&current, offset, End::Abandoned, rows);
         for &slot in lost {
             self.books.slots.insert(slot, SlotEntry { seq, committed: self.books.spent.committed });
         }
@@ -220,7 +223,8 @@ impl Job {
         let Some(current) = &mut self.current else { return };
         let seq = current.directive.seq;
         if offset == 0 {
-            let committed = current.before.spent.committed;
+            // A checkpoint at the start of a directive with a restore holds the state after it.
+            let committed = self.books.spent.committed;
             let entries = lost.iter().map(|&slot| (slot, SlotEntry { seq, committed }));
             current.before.slots.extend(entries);
             self.books = after_ops(&current.before, &current.directive.slot_ops, seq);

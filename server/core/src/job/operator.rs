@@ -4,7 +4,7 @@
 use super::{Answer, Cancel, Current, End, Finish, Job, Mode, Refusal, Verdict, coda, record::Row};
 use crate::{
     directive::{DoneReason, Phase, Run},
-    lr_pieces::{self, Piece},
+    lr_pieces::{self, MAX_RUN_STEPS, Piece},
     plan::Plan,
     policy::{CommitNote, OpenSearch},
 };
@@ -18,9 +18,15 @@ const KEPT_REQUESTS: usize = 64;
 pub(super) struct Pending {
     number: u64,
     wish: Wish,
+    /// The directive that obeys it, once there is one. Kept because the trainer may never see that directive, or go
+    /// back to before it: what was asked for holds then too.
+    obeyed_by: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The interrupt that ends an adopted fallback of more than [`MAX_RUN_STEPS`]: the rest follows in parts.
+const CUT: u64 = 0;
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 enum Wish {
     Finish { cooldown_steps: Option<u64> },
     Cancel,
@@ -29,8 +35,24 @@ enum Wish {
 impl Job {
     /// The number of the request that waits for the trainer's next switch point, if one does.
     pub fn interrupt(&self) -> Option<u64> {
-        self.current_run()?;
-        self.pending.as_ref().map(|pending| pending.number)
+        let run = self.current_run()?;
+        let cut = (run.steps() > MAX_RUN_STEPS).then_some(CUT);
+        self.waiting().map(|pending| pending.number).or(cut)
+    }
+
+    /// The request that has not taken effect yet.
+    pub(super) fn waiting(&self) -> Option<&Pending> {
+        self.pending.as_ref().filter(|pending| pending.obeyed_by.is_none())
+    }
+
+    /// The trainer goes on at directive `seq`. A request that took effect later in the job waits once more.
+    pub(super) fn wait_again(&mut self, seq: u64) {
+        if let Some(pending) = &mut self.pending
+            && pending.obeyed_by.is_some_and(|by| seq < by)
+        {
+            (pending.obeyed_by, pending.number) = (None, self.next_interrupt);
+            self.next_interrupt += 1;
+        }
     }
 
     pub(super) fn admit_finish(&self, finish: Finish) -> Result<Verdict, Refusal> {
@@ -42,14 +64,21 @@ impl Job {
             return Err(Refusal::Ended(reason));
         }
         let cooling = self.current_run().is_some_and(|run| run.phase == Phase::Cooldown);
-        let cancelling = self.pending.as_ref().is_some_and(|pending| pending.wish == Wish::Cancel);
+        let cancelling = self.cancelling();
         Ok(if cooling || cancelling { Verdict::Nothing(Answer::Accepted) } else { Verdict::Finish(finish) })
     }
 
+    /// The same request once more has an effect where the first waits for a trainer that has fallen silent.
     pub(super) fn admit_cancel(&self, cancel: Cancel) -> Result<Verdict, Refusal> {
         check_request_id(&cancel.request_id)?;
-        let nothing = self.requests.contains(&cancel.request_id) || self.ended.is_some();
+        let waits_in_vain = self.cancelling() && !cancel.live;
+        let known = self.requests.contains(&cancel.request_id) && !waits_in_vain;
+        let nothing = known || self.ended.is_some();
         Ok(if nothing { Verdict::Nothing(Answer::Accepted) } else { Verdict::Cancel(cancel) })
+    }
+
+    fn cancelling(&self) -> bool {
+        self.waiting().is_some_and(|pending| pending.wish == Wish::Cancel)
     }
 
     pub(super) fn finish(&mut self, finish: Finish) -> Answer {
@@ -62,10 +91,11 @@ impl Job {
         if cancel.live && self.current.is_some() {
             return self.ask_trainer(Wish::Cancel);
         }
+        self.pending = None;
         match self.current.take() {
             None => self.ended = Some(DoneReason::Cancelled),
             Some(current) => {
-                self.close_books(&current, End::Interrupted, rows);
+                self.close_books(&current, current.progress.received(), End::Interrupted, rows);
                 let slot = self.search_slot(&current);
                 let seq = current.directive.seq;
                 self.previous = Some((current.directive, End::Interrupted));
@@ -76,22 +106,24 @@ impl Job {
     }
 
     fn ask_trainer(&mut self, wish: Wish) -> Answer {
-        self.pending = Some(Pending { number: self.next_interrupt, wish });
+        self.pending = Some(Pending { number: self.next_interrupt, wish, obeyed_by: None });
         self.next_interrupt += 1;
         Answer::Accepted
     }
 
     fn remember(&mut self, request_id: String) {
+        self.requests.retain(|known| *known != request_id);
         if self.requests.len() == KEPT_REQUESTS {
             self.requests.pop_front();
         }
         self.requests.push_back(request_id);
     }
 
-    /// What follows the current directive now that the pending request takes effect.
-    pub(super) fn operators_plan(&mut self, current: &Current, rows: &mut Vec<Row>) -> Plan {
-        let Some(pending) = self.pending.take() else { return Plan::done(DoneReason::Finished) };
-        match pending.wish {
+    /// What follows the current directive now that the pending request, if there is one, takes effect.
+    pub(super) fn operators_plan(&mut self, current: &Current, rows: &mut Vec<Row>) -> Option<Plan> {
+        let pending = self.pending.as_mut().filter(|pending| pending.obeyed_by.is_none())?;
+        pending.obeyed_by = Some(self.next_seq);
+        Some(match pending.wish {
             Wish::Cancel => self.done_here(self.search_slot(current), DoneReason::Cancelled),
             Wish::Finish { cooldown_steps } => match (self.open_search(current), current.directive.run()) {
                 (Some(search), _) => {
@@ -101,7 +133,7 @@ impl Job {
                 (None, Some(run)) => self.finish_stretch(current, run, cooldown_steps),
                 (None, None) => Plan::done(DoneReason::Finished),
             },
-        }
+        })
     }
 
     /// The search that `current` is part of.
@@ -135,6 +167,10 @@ impl Job {
 
     fn finish_stretch(&mut self, current: &Current, run: &Run, cooldown_steps: Option<u64>) -> Plan {
         let done = current.progress.received();
+        if done == run.steps() && current.directive.fallback.is_none() {
+            // The job's last step: a trainer without an answer ends here too.
+            return Plan::done(DoneReason::Finished);
+        }
         if run.phase == Phase::Cooldown {
             let planned =
                 current.directive.fallback.as_deref().and_then(|f| f.run()).map_or(&[][..], |r| &r.lr);

@@ -7,7 +7,7 @@ use crate::{
     stop_rules::Stop,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Steps by kind and what the slots hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +108,7 @@ pub struct Checkpoint {
     pub(super) before: Books,
     pub(super) policy: PolicyState,
     pub(super) mode: Mode,
-    pub(super) commits: usize,
+    pub(super) commits: VecDeque<(u32, f64)>,
 }
 
 impl Checkpoint {

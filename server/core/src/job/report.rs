@@ -3,9 +3,10 @@
 
 use super::{Ack, Answer, Current, End, Job, Progress, Refusal, Report, StoppedBecause, Verdict};
 use crate::{
-    directive::{DoneReason, Run},
+    directive::{Directive, DoneReason, Run},
     stop_rules::{Judge, Stop, is_switch_point, switch_point},
 };
+use std::collections::BTreeSet;
 
 /// Most validation losses that are kept of one directive.
 const MAX_VALIDATIONS: usize = 4096;
@@ -30,31 +31,27 @@ impl Job {
             return Ok(verdict);
         }
         if report.seq < current.directive.seq {
-            let closed_last = report.seq == current.follows;
-            return Ok(Verdict::Nothing(Answer::Ack(self.ack_of(report, closed_last))));
+            // A cancelled job ends whatever the trainer is at.
+            let with_next = report.seq == current.follows || self.ended == Some(DoneReason::Cancelled);
+            return Ok(Verdict::Nothing(Answer::Ack(self.ack_of(report, with_next))));
         }
         Err(unknown)
     }
 
-    /// Reports of a fallback that the trainer has adopted.
+    /// Reports of a fallback that the trainer has adopted. Which of the two follows the directive closed last is the
+    /// trainer's to say: it may have known less of that directive's end than its losses tell.
     fn admit_fallback(&self, report: &Report, current: &Current) -> Option<Verdict> {
-        let of_current = [&current.directive.fallback, &current.directive.fallback_on_stop];
-        if of_current[1].as_ref().is_some_and(|f| f.seq == report.seq) {
+        let is = |fallback: &Option<Box<Directive>>| fallback.as_ref().is_some_and(|f| f.seq == report.seq);
+        if is(&current.directive.fallback_on_stop) {
             return Some(Verdict::Dispute(report.seq));
         }
-        if of_current.into_iter().flatten().any(|f| f.seq == report.seq) {
+        if current.directive.fallback_with(report.seq).is_some() {
             return Some(Verdict::Nothing(Answer::Ack(self.heartbeat())));
         }
-        let (previous, end) = self.previous.as_ref()?;
-        let adopted = match end {
-            End::Stopped(_) => [None, previous.fallback_on_stop.as_ref()],
-            // How the trainer saw it end is not known here.
-            End::Abandoned => [previous.fallback.as_ref(), previous.fallback_on_stop.as_ref()],
-            _ => [previous.fallback.as_ref(), None],
-        };
+        let (previous, _) = self.previous.as_ref()?;
+        let adopted = is(&previous.fallback) || is(&previous.fallback_on_stop);
         let unseen = current.progress.losses.is_empty() && self.ended != Some(DoneReason::Cancelled);
-        let is_adopted = adopted.into_iter().flatten().any(|fallback| fallback.seq == report.seq);
-        (unseen && is_adopted).then_some(Verdict::Adopt(report.seq))
+        (unseen && adopted).then_some(Verdict::Adopt(report.seq))
     }
 
     fn admit_losses(&self, report: &Report, current: &Current, run: &Run) -> Result<Verdict, Refusal> {
@@ -100,11 +97,12 @@ impl Job {
                 Ok(End::Stopped(stop))
             }
             (None, None) if total == last => Ok(End::Completed),
-            (Some(StoppedBecause::Interrupt(number)), None)
-                if self.pending.is_some() && number < self.next_interrupt =>
+            (Some(StoppedBecause::Interrupt(number)), stop)
+                if self.interrupt().is_some() && number < self.next_interrupt =>
             {
+                // A stop that had not taken effect yet, because its losses came late, does now.
                 if is_switch_point(total, self.spec.switch_every, steps) {
-                    return Ok(End::Interrupted);
+                    return Ok(stop.map_or(End::Interrupted, End::Stopped));
                 }
                 let every = self.spec.switch_every;
                 let description =
@@ -135,12 +133,16 @@ impl Job {
     ) -> Result<Vec<super::Validation>, Refusal> {
         let held = &current.progress.validations;
         let field = "report.validations";
+        if report.validations.len() > MAX_VALIDATIONS {
+            let description = format!("are limited to {MAX_VALIDATIONS} for one directive");
+            return Err(Refusal::InvalidField { field, description });
+        }
         if let Some(late) = report.validations.iter().find(|v| v.offset > run.steps()) {
             let description = format!("has offset {}; the directive has {} steps", late.offset, run.steps());
             return Err(Refusal::InvalidField { field, description });
         }
-        let is_new = |v: &&super::Validation| held.iter().all(|h| h.offset != v.offset);
-        let new: Vec<_> = report.validations.iter().filter(is_new).copied().collect();
+        let mut offsets: BTreeSet<u64> = held.iter().map(|v| v.offset).collect();
+        let new: Vec<_> = report.validations.iter().filter(|v| offsets.insert(v.offset)).copied().collect();
         if held.len() + new.len() > MAX_VALIDATIONS {
             let description = format!("are limited to {MAX_VALIDATIONS} for one directive");
             return Err(Refusal::InvalidField { field, description });
@@ -178,7 +180,7 @@ impl Job {
         let directive = self.current.as_ref().filter(|_| with_next).map(|c| c.directive.clone());
         Ack {
             seq: report.seq,
-            received_through: report.first_offset + report.train_losses.len() as u64,
+            received_through: report.first_offset.saturating_add(report.train_losses.len() as u64),
             directive,
             ..self.heartbeat()
         }

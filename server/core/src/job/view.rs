@@ -43,7 +43,7 @@ pub struct View {
     pub spent: Spent,
     /// Steps that were run again after a crash or a rewind.
     pub repeated: u64,
-    /// (stage, LR), one per committed stage.
+    /// (stage, LR), one per committed stage; the last 128.
     pub commits: Vec<(u32, f64)>,
     /// Number of the newest session; 0: none.
     pub session: u64,
@@ -68,12 +68,12 @@ impl Job {
         View {
             state: self.state(),
             phase: run.map(|run| run.phase),
-            stage: run.map_or_else(|| self.commits.last().map_or(0, |commit| commit.0), |run| run.stage),
+            stage: run.map_or_else(|| self.commits.back().map_or(0, |commit| commit.0), |run| run.stage),
             trial: run.and_then(|run| run.trial),
             lr: run.and_then(|run| lr_pieces::lr_at(&run.lr, self.received().saturating_sub(1))),
             spent: books.spent,
             repeated: self.repeated,
-            commits: self.commits.clone(),
+            commits: self.commits.iter().copied().collect(),
             session: self.session,
             holder: self.holder.clone(),
             train_loss: self.train_loss,

@@ -2,15 +2,18 @@
 
 #![allow(dead_code, unreachable_pub)] // each test file uses its own part
 
+pub mod given;
+pub mod whole;
+
 use autolrs_core::{
     directive::{Action, Directive, DoneReason, Slot, SlotOp},
     job::{
-        Ack, Answer, Checkpoint, Effects, Event, Holder, Job, Open, Opened, Refusal, Report, Resume, Row,
-        StoppedBecause,
+        Ack, Answer, Checkpoint, DirectiveRecord, Effects, End, Event, Holder, Job, Open, Opened, Refusal,
+        Report, Resume, Row, StoppedBecause,
     },
-    lr_pieces::lr_at,
+    lr_pieces::{MAX_RUN_STEPS, lr_at},
     spec::{JobSpec, PolicySpec, ResolvedSpec, resolve},
-    stop_rules::{Judge, switch_point},
+    stop_rules::{Judge, StopIf, switch_point},
 };
 use std::collections::BTreeMap;
 
@@ -47,9 +50,7 @@ impl Desk {
             let seq = self.job.needs_checkpoint(open);
             open.checkpoint = seq.and_then(|seq| self.checkpoints.get(&seq)).cloned().map(Box::new);
         }
-        let before = self.job.clone();
         let admitted = self.job.admit(event)?;
-        assert_eq!(before, self.job, "admit changes nothing");
         let Effects { answer, rows } = self.job.apply(admitted);
         for row in &rows {
             match row {
@@ -63,7 +64,9 @@ impl Desk {
                 _ => {}
             }
         }
+        let from = self.rows.len();
         self.rows.extend(rows);
+        check_plans(&self.job, &self.rows[from..]);
         let spent = self.job.view().spent;
         assert!(spent.total() <= self.job.spec().total_steps, "over budget: {spent:?}");
         Ok(answer)
@@ -83,10 +86,62 @@ impl Desk {
         }
     }
 
+    /// The newest record of a directive.
+    pub fn closed(&self, seq: u64) -> &DirectiveRecord {
+        let records = self.rows.iter().rev().filter_map(|row| match row {
+            Row::Directive(record) => Some(&**record),
+            _ => None,
+        });
+        records.into_iter().find(|record| record.directive.seq == seq).expect("it was given")
+    }
+
+    /// Number, steps and end of every record, in the order of their writing.
+    pub fn history(&self) -> String {
+        let records = self.rows.iter().filter_map(|row| match row {
+            Row::Directive(r) => Some(format!("{} {:?} {}", r.directive.seq, r.end, r.steps)),
+            _ => None,
+        });
+        records.collect::<Vec<_>>().join("; ")
+    }
+
+    /// What the store would hold of the job.
+    pub fn stored(&self) -> Vec<u8> {
+        postcard::to_stdvec(&self.job).unwrap()
+    }
+
     /// The server dies and comes back: what is not stored is gone.
     pub fn restart(&mut self) {
-        let stored = postcard::to_stdvec(&self.job).unwrap();
-        self.job = postcard::from_bytes(&stored).unwrap();
+        self.job = postcard::from_bytes(&self.stored()).unwrap();
+    }
+}
+
+/// What a directive foresees stays within the budget, whichever way it goes, and starts its fallbacks after a stop with
+/// a restore.
+fn check_plans(job: &Job, rows: &[Row]) {
+    let new = rows.iter().filter_map(|row| match row {
+        Row::Directive(record) if record.end == End::Open => Some(&record.directive),
+        _ => None,
+    });
+    for directive in new {
+        let left = job.spec().total_steps - job.view().spent.total();
+        check_plan(directive, left);
+        let steps = directive.run().map_or(0, |run| run.steps());
+        let adopted = job.view().warnings.iter().any(|w| w.contains(&format!("fallback {} ", directive.seq)));
+        assert!(steps <= MAX_RUN_STEPS || adopted, "a run of {steps} steps");
+    }
+}
+
+fn check_plan(directive: &Directive, left: u64) {
+    let Some(run) = directive.run() else { return };
+    assert!(run.steps() <= left, "directive {} has {} steps of {left}", directive.seq, run.steps());
+    assert!(run.lr.iter().all(|piece| piece.is_valid()), "{:?}", run.lr);
+    assert!(run.stop_if.contains(&StopIf::NonFinite) && run.stop_if.iter().all(StopIf::is_valid));
+    for fallback in [&directive.fallback, &directive.fallback_on_stop].into_iter().flatten() {
+        assert!(fallback.seq > directive.seq);
+        check_plan(fallback, left - run.steps());
+    }
+    if let Some(on_stop) = &directive.fallback_on_stop {
+        assert!(on_stop.slot_ops.iter().any(|op| matches!(op, SlotOp::Restore(_))));
     }
 }
 
