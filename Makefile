@@ -1,6 +1,6 @@
 # make demo    the whole system on this machine: the server, real trainings, a picture (under target/demo)
 # make test    Rust and Python tests, real processes included
-# make check   format, lints, types, licences, proto
+# make check   format, lints, docs, types, licences, proto
 # make fmt     formats Rust and Python
 # make bench   speed of the server's parts, of a decision over the wire, of step()
 # make clean   removes everything that was built
@@ -45,6 +45,7 @@ test-python: server $(CLIENT_STAMP)
 check: $(CLIENT_STAMP) $(TOOLS)/bin/cargo-deny
 	cargo fmt --all --check
 	PYO3_PYTHON=$(abspath $(BIN))/python cargo clippy --workspace --all-targets --locked -- -D warnings
+	PYO3_PYTHON=$(abspath $(BIN))/python RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	if $(TOOLS)/bin/cargo-deny fetch db >/dev/null 2>&1; then $(TOOLS)/bin/cargo-deny check; \
 	else echo "== the advisory database is out of reach: checking the rest"; $(TOOLS)/bin/cargo-deny check bans licenses sources; fi
 	$(BIN)/ruff check --config python-client/pyproject.toml $(PYTHON_SOURCES)
