@@ -2,7 +2,7 @@
 
 use super::*;
 use autolrs_core::{
-    directive::{Slot, SlotOp::*},
+    directive::{Batches, Phase, Slot, SlotOp::*},
     job::{Ack, StoppedBecause, Validation},
     lr_pieces::Piece,
     stop_rules::{Stop, StopIf},

@@ -1,8 +1,7 @@
 //! The background task: sends what is due, takes in the answers.
 
 use super::{
-    backoff,
-    handle::Shared,
+    Shared, backoff,
     link::{Link, Missed},
 };
 use crate::session::Due;

@@ -7,12 +7,13 @@ mod holder;
 mod link;
 mod open;
 mod session;
+mod shared;
 mod status;
 
 pub use handle::{Handle, Snapshot};
 pub use session::Session;
 
-pub(crate) use handle::Shared;
+pub(crate) use shared::Shared;
 
 use crate::{config::SessionConfig, error::Error};
 use std::{sync::Arc, time::Duration};

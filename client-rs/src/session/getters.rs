@@ -1,0 +1,109 @@
+//! What can be asked of the machine.
+
+use super::{Due, Link, LossesMissing, Machine, Status};
+use autolrs_core::directive::{Batches, DoneReason, Phase};
+
+impl Machine {
+    /// The job's name.
+    pub fn job(&self) -> &str {
+        &self.job
+    }
+
+    /// Number of the session; 0 without a server.
+    pub fn session(&self) -> u64 {
+        self.session
+    }
+
+    /// Number of the directive in force; 0 for one that the client made itself.
+    pub fn seq(&self) -> u64 {
+        self.track.seq()
+    }
+
+    /// What its steps are for; none once the job is done.
+    pub fn phase(&self) -> Option<Phase> {
+        self.run().map(|run| run.phase)
+    }
+
+    /// Its stage, from 0.
+    pub fn stage(&self) -> u32 {
+        self.run().map_or(0, |run| run.stage)
+    }
+
+    /// Its trial, from 0; none outside a search.
+    pub fn trial(&self) -> Option<u32> {
+        self.run().and_then(|run| run.trial)
+    }
+
+    /// Whether its batches are those that followed the save of the restored slot, once more.
+    pub fn replay(&self) -> bool {
+        self.run().is_some_and(|run| run.batches == Batches::Replay)
+    }
+
+    /// Its steps.
+    pub fn steps(&self) -> u64 {
+        self.track.steps()
+    }
+
+    /// Its steps that were run.
+    pub fn offset(&self) -> u64 {
+        self.track.offset()
+    }
+
+    /// How many of its losses must have been delivered by now; see [`Status::WantLosses`]. At a switch point all but
+    /// the last `switch_every - 1`.
+    pub fn wanted(&self) -> u64 {
+        self.track.wanted()
+    }
+
+    /// The LR of the next step. After the last step: the last committed one, or the job's `fallback_lr`.
+    pub fn lr(&self) -> f64 {
+        self.track.lr().or(self.committed_lr).unwrap_or(self.fallback_lr)
+    }
+
+    /// Why nothing is left to do, if so.
+    pub fn done(&self) -> Option<DoneReason> {
+        self.done
+    }
+
+    /// The directive has ended, every loss is known, and what follows is not: the trainer waits.
+    pub fn waiting(&self) -> bool {
+        self.done.is_none() && self.track.complete()
+    }
+
+    /// Fails while the directive has ended and losses of it are still to be delivered: nothing can follow then.
+    pub fn ready(&self) -> Result<(), LossesMissing> {
+        let ended = self.track.status(None) == Status::Ended && self.done.is_none();
+        if ended { Err(LossesMissing { offset: self.track.offset() }) } else { Ok(()) }
+    }
+
+    /// Whether it is worth waiting for an answer.
+    pub fn expects_answer(&self) -> bool {
+        matches!(self.link, Link::Up | Link::Detached { heard: true }) && self.track.seq() > 0
+    }
+
+    /// Runs a fallback that the server does not know of.
+    pub fn is_detached(&self) -> bool {
+        self.link != Link::Up
+    }
+
+    /// Nothing will be said to the server any more.
+    pub fn is_severed(&self) -> bool {
+        self.link == Link::Severed
+    }
+
+    /// Everything the server must know has reached it.
+    pub fn is_flushed(&self) -> bool {
+        matches!(self.due(), Due::Heartbeat | Due::Never)
+    }
+
+    /// Steps whose outcome is kept.
+    pub fn committed_step(&self) -> u64 {
+        let run = if self.track.in_trial() { 0 } else { self.track.offset() };
+        self.track.directive.committed_step_at_start + run
+    }
+
+    /// All steps: committed, of searches, and rolled back.
+    pub fn total_step(&self) -> u64 {
+        self.total
+    }
+}
