@@ -54,6 +54,12 @@ pub enum Error {
         /// Fields that differ, as in the proto.
         fields: Vec<&'static str>,
     },
+    /// The job has a trainer and has not ended.
+    #[error("job {job:?} has not ended: cancel it before it is deleted")]
+    JobNotEnded {
+        /// The job.
+        job: String,
+    },
     /// A limit of the server is reached.
     #[error("the server's limit of {limit} is reached; try again")]
     LimitReached {

@@ -80,6 +80,7 @@ fn by_reason(
         ErrorReason::StopMismatch
         | ErrorReason::UnknownDirective
         | ErrorReason::StageNotFound
+        | ErrorReason::JobNotEnded
         | ErrorReason::Unspecified => Error::Refused(message),
     }
 }

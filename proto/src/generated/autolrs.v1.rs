@@ -636,6 +636,12 @@ pub enum ErrorReason {
     /// { "reason": "DRAINING", "domain": "autolrs.dev", "metadata": {} }
     /// ```
     Draining = 16,
+    /// FAILED_PRECONDITION. A job that a trainer has opened can be deleted only after its end. Cancel it first.
+    ///
+    /// ```text
+    /// { "reason": "JOB_NOT_ENDED", "domain": "autolrs.dev", "metadata": { "job": "resnet50" } }
+    /// ```
+    JobNotEnded = 17,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -661,6 +667,7 @@ impl ErrorReason {
             Self::StoreUnavailable => "ERROR_REASON_STORE_UNAVAILABLE",
             Self::JobDamaged => "ERROR_REASON_JOB_DAMAGED",
             Self::Draining => "ERROR_REASON_DRAINING",
+            Self::JobNotEnded => "ERROR_REASON_JOB_NOT_ENDED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -683,6 +690,7 @@ impl ErrorReason {
             "ERROR_REASON_STORE_UNAVAILABLE" => Some(Self::StoreUnavailable),
             "ERROR_REASON_JOB_DAMAGED" => Some(Self::JobDamaged),
             "ERROR_REASON_DRAINING" => Some(Self::Draining),
+            "ERROR_REASON_JOB_NOT_ENDED" => Some(Self::JobNotEnded),
             _ => None,
         }
     }
@@ -1118,6 +1126,33 @@ pub struct CurvePoint {
     #[prost(double, tag = "3")]
     pub sd: f64,
 }
+/// Asks whether a spec is good.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ValidateJobSpecRequest {
+    /// The spec. Absent: one without any field.
+    #[prost(message, optional, tag = "1")]
+    pub spec: ::core::option::Option<JobSpec>,
+}
+/// What is to be said about a spec.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ValidateJobSpecResponse {
+    /// Why CreateJob would refuse it. Empty: it would not.
+    #[prost(message, repeated, tag = "1")]
+    pub violations: ::prost::alloc::vec::Vec<SpecNote>,
+    /// What is allowed but seldom meant. Told only where there are no violations.
+    #[prost(message, repeated, tag = "2")]
+    pub warnings: ::prost::alloc::vec::Vec<SpecNote>,
+}
+/// Something to be said about one field of a spec.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SpecNote {
+    /// Path of the field in the request, such as spec.lr_max.
+    #[prost(string, tag = "1")]
+    pub field: ::prost::alloc::string::String,
+    /// What follows the field's name in a sentence: what it must be, or what to expect.
+    #[prost(string, tag = "2")]
+    pub description: ::prost::alloc::string::String,
+}
 /// Asks for a job.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateJobRequest {
@@ -1213,6 +1248,24 @@ pub struct FinishJobResponse {
     #[prost(message, optional, tag = "1")]
     pub job: ::core::option::Option<Job>,
 }
+/// Asks to delete a job.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteJobRequest {
+    /// Name of the job.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Chosen by the caller, 1 to 128 bytes; recorded in the server's log. A request that is sent again meets
+    /// JOB_NOT_FOUND: the job is gone.
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Delete only the job with this uid: 16 hexadecimal digits. A job of the same name with another uid is as if it
+    /// did not exist. Empty: whichever job has the name; the only choice for a damaged one.
+    #[prost(string, tag = "3")]
+    pub uid: ::prost::alloc::string::String,
+}
+/// The job is deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteJobResponse {}
 /// Asks for one stage.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStageRequest {
@@ -1241,7 +1294,20 @@ pub mod job_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// For people and their tools: makes jobs, shows them, ends them.
+    /// For people and their tools: checks specs, makes jobs, shows them, ends them, deletes them.
+    ///
+    /// What an operation does where the job stands (a job's phase is its state's; a detached job is where its trainer was):
+    ///
+    /// |state|CancelJob|FinishJob|DeleteJob|
+    /// |-----|---------|---------|---------|
+    /// |CREATED|ends at once|as below, once a trainer is there|deleted|
+    /// |SEARCHING|restore, then end|commit, restore, warm up, cool down|JOB_NOT_ENDED|
+    /// |TRAINING|end|cool down|JOB_NOT_ENDED|
+    /// |COOLING|end|changes nothing|JOB_NOT_ENDED|
+    /// |DETACHED|as above, at once|as above, when the trainer is back|JOB_NOT_ENDED|
+    /// |FINISHED, CANCELLED|changes nothing|JOB_FINISHED|deleted|
+    /// |FAILED|changes nothing|JOB_FINISHED|deleted|
+    /// |DAMAGED|JOB_DAMAGED|JOB_DAMAGED|deleted|
     #[derive(Debug, Clone)]
     pub struct JobServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1321,6 +1387,31 @@ pub mod job_service_client {
         pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
+        }
+        /// Checks a spec and makes nothing: every violation at once, and what is allowed but seldom meant.
+        pub async fn validate_job_spec(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ValidateJobSpecRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ValidateJobSpecResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/autolrs.v1.JobService/ValidateJobSpec",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("autolrs.v1.JobService", "ValidateJobSpec"));
+            self.inner.unary(req, path, codec).await
         }
         /// Makes a job. Asked again with the same spec (over the fields that are set) it returns the job that exists; with
         /// another spec: ALREADY_EXISTS naming the fields that differ.
@@ -1449,6 +1540,32 @@ pub mod job_service_client {
                 .insert(GrpcMethod::new("autolrs.v1.JobService", "FinishJob"));
             self.inner.unary(req, path, codec).await
         }
+        /// Forgets a job and its history. A job that a trainer has opened must have ended before: cancel it. A trainer that
+        /// comes back to a deleted job meets JOB_NOT_FOUND and behaves as if the job were cancelled.
+        pub async fn delete_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteJobResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/autolrs.v1.JobService/DeleteJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("autolrs.v1.JobService", "DeleteJob"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Shows one stage with its search.
         pub async fn get_stage(
             &mut self,
@@ -1489,6 +1606,14 @@ pub mod job_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with JobServiceServer.
     #[async_trait]
     pub trait JobService: std::marker::Send + std::marker::Sync + 'static {
+        /// Checks a spec and makes nothing: every violation at once, and what is allowed but seldom meant.
+        async fn validate_job_spec(
+            &self,
+            request: tonic::Request<super::ValidateJobSpecRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ValidateJobSpecResponse>,
+            tonic::Status,
+        >;
         /// Makes a job. Asked again with the same spec (over the fields that are set) it returns the job that exists; with
         /// another spec: ALREADY_EXISTS naming the fields that differ.
         async fn create_job(
@@ -1531,6 +1656,15 @@ pub mod job_service_server {
             tonic::Response<super::FinishJobResponse>,
             tonic::Status,
         >;
+        /// Forgets a job and its history. A job that a trainer has opened must have ended before: cancel it. A trainer that
+        /// comes back to a deleted job meets JOB_NOT_FOUND and behaves as if the job were cancelled.
+        async fn delete_job(
+            &self,
+            request: tonic::Request<super::DeleteJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteJobResponse>,
+            tonic::Status,
+        >;
         /// Shows one stage with its search.
         async fn get_stage(
             &self,
@@ -1540,7 +1674,20 @@ pub mod job_service_server {
             tonic::Status,
         >;
     }
-    /// For people and their tools: makes jobs, shows them, ends them.
+    /// For people and their tools: checks specs, makes jobs, shows them, ends them, deletes them.
+    ///
+    /// What an operation does where the job stands (a job's phase is its state's; a detached job is where its trainer was):
+    ///
+    /// |state|CancelJob|FinishJob|DeleteJob|
+    /// |-----|---------|---------|---------|
+    /// |CREATED|ends at once|as below, once a trainer is there|deleted|
+    /// |SEARCHING|restore, then end|commit, restore, warm up, cool down|JOB_NOT_ENDED|
+    /// |TRAINING|end|cool down|JOB_NOT_ENDED|
+    /// |COOLING|end|changes nothing|JOB_NOT_ENDED|
+    /// |DETACHED|as above, at once|as above, when the trainer is back|JOB_NOT_ENDED|
+    /// |FINISHED, CANCELLED|changes nothing|JOB_FINISHED|deleted|
+    /// |FAILED|changes nothing|JOB_FINISHED|deleted|
+    /// |DAMAGED|JOB_DAMAGED|JOB_DAMAGED|deleted|
     #[derive(Debug)]
     pub struct JobServiceServer<T> {
         inner: Arc<T>,
@@ -1617,6 +1764,51 @@ pub mod job_service_server {
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
             match req.uri().path() {
+                "/autolrs.v1.JobService/ValidateJobSpec" => {
+                    #[allow(non_camel_case_types)]
+                    struct ValidateJobSpecSvc<T: JobService>(pub Arc<T>);
+                    impl<
+                        T: JobService,
+                    > tonic::server::UnaryService<super::ValidateJobSpecRequest>
+                    for ValidateJobSpecSvc<T> {
+                        type Response = super::ValidateJobSpecResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ValidateJobSpecRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as JobService>::validate_job_spec(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ValidateJobSpecSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/autolrs.v1.JobService/CreateJob" => {
                     #[allow(non_camel_case_types)]
                     struct CreateJobSvc<T: JobService>(pub Arc<T>);
@@ -1825,6 +2017,51 @@ pub mod job_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FinishJobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/autolrs.v1.JobService/DeleteJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteJobSvc<T: JobService>(pub Arc<T>);
+                    impl<
+                        T: JobService,
+                    > tonic::server::UnaryService<super::DeleteJobRequest>
+                    for DeleteJobSvc<T> {
+                        type Response = super::DeleteJobResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as JobService>::delete_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteJobSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

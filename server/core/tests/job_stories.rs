@@ -230,6 +230,18 @@ fn cancel_in_a_search_restores_and_without_a_trainer_acts_at_once() {
 }
 
 #[test]
+fn a_job_may_be_deleted_before_its_first_trainer_and_after_its_end() {
+    let mut desk = Desk::new(constant(1000));
+    assert!(desk.job.may_be_deleted());
+    desk.open(open()).unwrap();
+    assert!(!desk.job.may_be_deleted());
+    desk.send(Event::Cancel(Cancel { request_id: "c".into(), live: true })).unwrap();
+    assert!(!desk.job.may_be_deleted(), "the trainer has not heard of it");
+    desk.send(Event::Cancel(Cancel { request_id: "d".into(), live: false })).unwrap();
+    assert!(desk.job.may_be_deleted());
+}
+
+#[test]
 fn a_fallback_that_the_trainer_adopted_voids_the_decision_it_never_saw() {
     let (mut desk, first) = started(scan(2000));
     let mut trainer = Trainer::default();

@@ -83,6 +83,29 @@ impl Actor {
         self.present().await
     }
 
+    /// A damaged job may go too, by its name alone: nobody can read its uid.
+    pub(super) async fn delete(&mut self, uid: Option<u64>) -> Result<(), Error> {
+        let job = self.key.name.clone();
+        match self.load().await {
+            Ok(loaded) if uid.is_some_and(|uid| uid != loaded.snapshot.job.uid()) => {
+                return Err(Error::JobNotFound { job });
+            }
+            Ok(loaded) if !loaded.snapshot.job.may_be_deleted() => return Err(Error::JobNotEnded { job }),
+            Err(Error::JobDamaged { .. }) if uid.is_none() => {}
+            Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+        // Whether a removal that failed has happened is the store's to say.
+        self.held = Held::Nothing;
+        let removed = self.store.remove(&self.key).await.map_err(|e| from_store(&self.key, e))?;
+        if !removed {
+            return Err(Error::JobNotFound { job });
+        }
+        self.held = Held::Absent;
+        tracing::info!(job = %self.key, "job deleted");
+        Ok(())
+    }
+
     /// The answer to an event: durable before it is visible. `asked` replaces the spec as it was asked for.
     async fn judge(&mut self, event: Event, asked: Option<JobSpec>) -> Result<Answer, Error> {
         for _ in 0..MAX_RACES {

@@ -51,6 +51,8 @@ pub enum Message {
     Finish(Finish, Reply<JobView>),
     /// End it without training on.
     Cancel(Cancel, Reply<JobView>),
+    /// Forget it, if it has this uid (none: any).
+    Delete(Option<u64>, Reply<()>),
     /// Show it.
     Show(Reply<Shown>),
     /// Show a stage.
@@ -95,6 +97,7 @@ impl Actor {
             Message::Report(report, reply) => answer(reply, self.report(report).await),
             Message::Finish(finish, reply) => answer(reply, self.finish(finish).await),
             Message::Cancel(cancel, reply) => answer(reply, self.cancel(cancel).await),
+            Message::Delete(uid, reply) => answer(reply, self.delete(uid).await),
             Message::Show(reply) => answer(reply, self.show().await),
             Message::Stage(stage, reply) => answer(reply, self.stage(stage).await),
             Message::Listen(reply) => answer(reply, self.listen().await),

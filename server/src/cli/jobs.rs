@@ -1,19 +1,13 @@
-//! `autolrs jobs`: lists and shows jobs of a running server.
+//! `autolrs jobs`: shows and ends jobs of a running server.
 
 use super::{
+    calls,
     client::{ClientError, Target, block_on},
     render,
 };
-use autolrs_proto::v1::{
-    GetJobRequest, GetStageRequest, Job, JobState, ListJobsRequest, Stage,
-    job_service_client::JobServiceClient,
-};
+use autolrs_proto::v1::{Job, JobState};
 use clap::{Args, Subcommand, ValueEnum};
 use std::io::Write;
-use tonic::{Code, transport::Channel};
-
-/// Jobs that are asked for at once.
-const PAGE: u32 = 500;
 
 /// What to ask.
 #[derive(Debug, Subcommand)]
@@ -34,6 +28,33 @@ pub enum JobsCommand {
         /// Where and how.
         #[command(flatten)]
         ask: Ask,
+    },
+    /// End a job without training on, at its trainer's next switch point.
+    Cancel {
+        /// The job's name.
+        name: String,
+        /// Where and how.
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// End a job early and in order: cool down from where its trainer is.
+    Finish {
+        /// The job's name.
+        name: String,
+        /// Steps of the cooldown; without it 0 in a search, else two thirds of the committed steps.
+        #[arg(long, value_name = "N")]
+        cooldown_steps: Option<u64>,
+        /// Where and how.
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Forget a job that has ended, or that no trainer has opened, with its history.
+    Delete {
+        /// The job's name.
+        name: String,
+        /// The server.
+        #[command(flatten)]
+        target: Target,
     },
 }
 
@@ -71,57 +92,47 @@ fn parse_state(text: &str) -> Result<JobState, String> {
 /// # Errors
 /// If the server can't be reached or refuses.
 pub fn run(command: JobsCommand) -> Result<(), ClientError> {
-    let text = block_on(async {
-        match command {
-            JobsCommand::List { state, ask } => {
-                let jobs = list(&mut ask.target.jobs().await?, &state).await?;
-                Ok(match ask.output {
-                    Output::Text => render::text::list(&jobs),
-                    Output::Json => render::json::list(&jobs),
-                })
-            }
-            JobsCommand::Show { name, ask } => {
-                let (job, stages) = show(&mut ask.target.jobs().await?, name).await?;
-                Ok(match ask.output {
-                    Output::Text => render::text::show(&job, &stages),
-                    Output::Json => render::json::show(&job, &stages),
-                })
-            }
-        }
-    })?;
+    let text = block_on(answer(command))?;
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
-async fn list(client: &mut JobServiceClient<Channel>, states: &[JobState]) -> Result<Vec<Job>, ClientError> {
-    let states = states.iter().map(|&state| state.into()).collect();
-    let mut request = ListJobsRequest { page_size: PAGE, page_token: String::new(), states };
-    let mut jobs = Vec::new();
-    loop {
-        let page = client.list_jobs(request.clone()).await?.into_inner();
-        jobs.extend(page.jobs);
-        if page.next_page_token.is_empty() {
-            return Ok(jobs);
+async fn answer(command: JobsCommand) -> Result<String, ClientError> {
+    Ok(match command {
+        JobsCommand::List { state, ask } => {
+            let jobs = calls::list(&mut ask.target.jobs().await?, &state).await?;
+            match ask.output {
+                Output::Text => render::text::list(&jobs),
+                Output::Json => render::json::list(&jobs),
+            }
         }
-        request.page_token = page.next_page_token;
-    }
+        JobsCommand::Show { name, ask } => {
+            let (job, stages) = calls::show(&mut ask.target.jobs().await?, name).await?;
+            match ask.output {
+                Output::Text => render::text::show(&job, &stages),
+                Output::Json => render::json::show(&job, &stages),
+            }
+        }
+        JobsCommand::Cancel { name, ask } => {
+            let job = calls::cancel(&mut ask.target.jobs().await?, name).await?;
+            ask.accepted(&job)
+        }
+        JobsCommand::Finish { name, cooldown_steps, ask } => {
+            let job = calls::finish(&mut ask.target.jobs().await?, name, cooldown_steps).await?;
+            ask.accepted(&job)
+        }
+        JobsCommand::Delete { name, target } => {
+            calls::delete(&mut target.jobs().await?, name.clone()).await?;
+            format!("job {name} is deleted\n")
+        }
+    })
 }
 
-async fn show(
-    client: &mut JobServiceClient<Channel>,
-    name: String,
-) -> Result<(Job, Vec<Stage>), ClientError> {
-    let answer = client.get_job(GetJobRequest { name: name.clone() }).await?.into_inner();
-    let job = answer.job.unwrap_or_default();
-    let mut stages = Vec::new();
-    if job.state() == JobState::Damaged {
-        return Ok((job, stages));
-    }
-    for stage in 0..=job.stage {
-        match client.get_stage(GetStageRequest { job: name.clone(), stage }).await {
-            Ok(answer) => stages.extend(answer.into_inner().stage),
-            Err(status) if status.code() == Code::NotFound => {}
-            Err(status) => return Err(status.into()),
+impl Ask {
+    /// The job after a request that was accepted.
+    fn accepted(&self, job: &Job) -> String {
+        match self.output {
+            Output::Text => render::text::accepted(job),
+            Output::Json => render::json::job_only(job),
         }
     }
-    Ok((job, stages))
 }

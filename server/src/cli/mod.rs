@@ -1,5 +1,6 @@
 //! The command line.
 
+mod calls;
 pub mod client;
 pub mod health;
 pub mod jobs;

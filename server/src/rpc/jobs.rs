@@ -7,9 +7,10 @@ use super::{
 };
 use crate::{actor::Message, error::Error};
 use autolrs_proto::v1::{
-    CancelJobRequest, CancelJobResponse, CreateJobRequest, CreateJobResponse, FinishJobRequest,
-    FinishJobResponse, GetJobRequest, GetJobResponse, GetStageRequest, GetStageResponse, ListJobsRequest,
-    ListJobsResponse, job_service_server::JobService,
+    CancelJobRequest, CancelJobResponse, CreateJobRequest, CreateJobResponse, DeleteJobRequest,
+    DeleteJobResponse, FinishJobRequest, FinishJobResponse, GetJobRequest, GetJobResponse, GetStageRequest,
+    GetStageResponse, ListJobsRequest, ListJobsResponse, ValidateJobSpecRequest, ValidateJobSpecResponse,
+    job_service_server::JobService,
 };
 use prost::Message as _;
 use tonic::{Request, Response, Status, async_trait};
@@ -76,6 +77,14 @@ impl Jobs {
         Ok(FinishJobResponse { job: Some(job::encode(&view)) })
     }
 
+    async fn delete(&self, request: DeleteJobRequest) -> Result<DeleteJobResponse, Error> {
+        let request_id = request.request_id.clone();
+        let (name, uid) = requests::delete(request)?;
+        trace(&request_id);
+        self.0.call(&name, |reply| Message::Delete(uid, reply)).await?;
+        Ok(DeleteJobResponse {})
+    }
+
     async fn stage(&self, request: GetStageRequest) -> Result<GetStageResponse, Error> {
         let name = requests::name("job", request.job)?;
         let view = self.0.call(&name, |reply| Message::Stage(request.stage, reply)).await?;
@@ -92,6 +101,13 @@ fn trace(request_id: &str) {
 
 #[async_trait]
 impl JobService for Jobs {
+    async fn validate_job_spec(
+        &self,
+        request: Request<ValidateJobSpecRequest>,
+    ) -> Result<Response<ValidateJobSpecResponse>, Status> {
+        respond(self.0.enter().map(|()| requests::validate(request.into_inner())))
+    }
+
     async fn create_job(
         &self,
         request: Request<CreateJobRequest>,
@@ -122,6 +138,13 @@ impl JobService for Jobs {
         request: Request<FinishJobRequest>,
     ) -> Result<Response<FinishJobResponse>, Status> {
         respond(self.finish(request.into_inner()).await)
+    }
+
+    async fn delete_job(
+        &self,
+        request: Request<DeleteJobRequest>,
+    ) -> Result<Response<DeleteJobResponse>, Status> {
+        respond(self.delete(request.into_inner()).await)
     }
 
     async fn get_stage(

@@ -75,6 +75,7 @@ fn describe(error: &Error) -> Refused {
         Error::JobDiffers { job, fields } => {
             Refused::new(Code::AlreadyExists, R::JobDiffers).with("job", job).with("fields", fields.join(","))
         }
+        Error::JobNotEnded { job } => Refused::new(Code::FailedPrecondition, R::JobNotEnded).with("job", job),
         Error::LimitReached { limit } => {
             Refused::new(Code::ResourceExhausted, R::LimitReached).with("limit", limit).retry(RETRY_LIMIT)
         }

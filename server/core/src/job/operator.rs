@@ -55,6 +55,11 @@ impl Job {
         }
     }
 
+    /// Whether it may be forgotten: it has ended, or no trainer has come yet.
+    pub fn may_be_deleted(&self) -> bool {
+        self.session == 0 || self.ended.is_some()
+    }
+
     pub(super) fn admit_finish(&self, finish: Finish) -> Result<Verdict, Refusal> {
         check_request_id(&finish.request_id)?;
         if self.requests.contains(&finish.request_id) {

@@ -163,6 +163,20 @@ pub struct StageEndNote {
     pub loss: f64,
 }
 
+/// Something that a spec allows but is seldom meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advice {
+    /// Path of the field to look at, as in the proto: `lr_max`, `paper.tau`.
+    pub field: &'static str,
+    /// What follows its name in a sentence.
+    pub description: String,
+}
+
+/// What is to be said about a spec before a job is made of it.
+pub fn advice(spec: &ResolvedSpec) -> Vec<Advice> {
+    PolicyState::new(spec).get().advice(spec)
+}
+
 /// A rule that schedules the LR.
 pub trait Policy {
     /// The first plan of the job.
@@ -176,6 +190,10 @@ pub trait Policy {
     fn search(&self, spec: &ResolvedSpec) -> Option<OpenSearch>;
     /// Commits from what was measured and goes on as after a search. Called only while [`Policy::search`] is some.
     fn close_search(&mut self, cx: &Context<'_>, notes: &mut Notes) -> FromSlot;
+    /// What is to be said about a spec before the first plan. Nothing, unless a policy knows better.
+    fn advice(&self, _spec: &ResolvedSpec) -> Vec<Advice> {
+        Vec::new()
+    }
 }
 
 /// Means of at most `bins` equal bins, for people to look at.

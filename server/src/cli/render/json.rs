@@ -15,6 +15,11 @@ pub fn show(job: &Job, stages: &[Stage]) -> String {
     print(&value)
 }
 
+/// The job alone.
+pub fn job_only(job: &Job) -> String {
+    print(&self::job(job))
+}
+
 fn print(value: &Value) -> String {
     format!("{value:#}\n")
 }

@@ -1,6 +1,6 @@
 //! Text for people. What callers may choose (host names, sentences) can't steer the terminal.
 
-use autolrs_proto::v1::{Job, Stage, Trial};
+use autolrs_proto::v1::{Job, JobState, Stage, Trial};
 
 /// A table of jobs.
 pub fn list(jobs: &[Job]) -> String {
@@ -22,6 +22,13 @@ pub fn list(jobs: &[Job]) -> String {
         ]
     });
     table(std::iter::once(head.map(str::to_owned).to_vec()).chain(rows).collect())
+}
+
+/// A job after an operator's request.
+pub fn accepted(job: &Job) -> String {
+    let ended = matches!(job.state(), JobState::Finished | JobState::Cancelled | JobState::Failed);
+    let when = if ended { "" } else { "; its trainer takes it up at its next switch point" };
+    format!("job {} is {}{when}\n", job.name, super::state(job))
 }
 
 /// A job with its stages.
@@ -143,7 +150,7 @@ fn table(rows: Vec<Vec<String>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use autolrs_proto::v1::{Commit, Holder, JobState, Steps, trial::Outcome};
+    use autolrs_proto::v1::{Commit, Holder, Steps, trial::Outcome};
 
     fn job() -> Job {
         Job {
@@ -165,6 +172,14 @@ mod tests {
         assert_eq!(lines[0], "NAME    STATE     POLICY  STEPS  OF    OVERHEAD  LR  LOSS");
         assert_eq!(lines[1], "a       training  scan    400    1000  25.0 %    -   -");
         assert_eq!(list(&[]), "no jobs\n");
+    }
+
+    #[test]
+    fn a_request_says_when_it_takes_effect() {
+        let later = "job a is training; its trainer takes it up at its next switch point\n";
+        assert_eq!(accepted(&job()), later);
+        let ended = Job { state: JobState::Cancelled.into(), ..job() };
+        assert_eq!(accepted(&ended), "job a is cancelled\n");
     }
 
     #[test]

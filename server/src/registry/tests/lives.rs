@@ -109,6 +109,25 @@ async fn listeners_hear_of_an_interrupt() {
 }
 
 #[tokio::test]
+async fn a_deleted_job_is_gone_and_its_name_is_free() {
+    let server = Server::new();
+    let delete = async |uid| server.registry.ask(&server.key, |reply| Message::Delete(uid, reply)).await;
+    let uid = server.create(STEPS).await.unwrap().uid;
+    assert_eq!(reason(&delete(Some(uid ^ 1)).await.unwrap_err()), "JOB_NOT_FOUND");
+    let opened = server.open(Open::default()).await.unwrap();
+    assert_eq!(delete(None).await, Err(Error::JobNotEnded { job: "job".into() }));
+    server.report(losses(&opened, STEPS)).await.unwrap();
+    delete(Some(uid)).await.unwrap();
+    assert_eq!(reason(&delete(None).await.unwrap_err()), "JOB_NOT_FOUND");
+    assert_eq!(reason(&server.report(losses(&opened, 1)).await.unwrap_err()), "JOB_NOT_FOUND");
+    assert_ne!(server.create(STEPS).await.unwrap().uid, uid);
+    assert_eq!(
+        reason(&server.registry.ask(&server.key, |r| Message::Stage(0, r)).await.unwrap_err()),
+        "STAGE_NOT_FOUND"
+    );
+}
+
+#[tokio::test]
 async fn pages_show_jobs_in_memory_as_they_are_there() {
     let server = Server::new();
     server.create(STEPS).await.unwrap();

@@ -70,6 +70,10 @@ async fn a_damaged_record_harms_no_other_job() {
     assert_eq!(reason(&server.registry.ask(&broken, open).await.unwrap_err()), "JOB_DAMAGED");
     let page = server.registry.page("default", None, 10).await.unwrap();
     assert!(matches!(&page[..], [Shown::Damaged { .. }, Shown::Whole(_)]), "{page:?}");
+    let delete = |uid| server.registry.ask(&broken, move |reply| Message::Delete(uid, reply));
+    assert_eq!(reason(&delete(Some(1)).await.unwrap_err()), "JOB_DAMAGED");
+    assert_eq!(delete(None).await, Ok(()));
+    assert_eq!(server.registry.page("default", None, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

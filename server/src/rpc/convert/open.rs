@@ -65,7 +65,8 @@ fn decode_resume(wire: pb::Resume, violations: &mut Violations) -> Option<Resume
     Some(Resume { uid: uid?, seq: wire.seq, offset: wire.offset, slots })
 }
 
-fn parse_uid(text: &str) -> Option<u64> {
+/// A uid from the wire.
+pub(super) fn parse_uid(text: &str) -> Option<u64> {
     let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
     digits.then(|| u64::from_str_radix(text, 16).ok()).flatten()
 }

@@ -1,6 +1,6 @@
 //! The small requests of `JobService`.
 
-use super::{Violations, spec, spec::Specs};
+use super::{Violations, open, spec, spec::Specs};
 use crate::error::Error;
 use autolrs_core::job::{Cancel, Finish};
 use autolrs_proto::v1 as pb;
@@ -47,6 +47,30 @@ pub(in crate::rpc) fn finish(wire: pb::FinishJobRequest) -> Result<(String, Fini
     violations.request_id(&wire.request_id, false);
     let finish = Finish { request_id: wire.request_id, cooldown_steps: wire.cooldown_steps };
     violations.finish(&wire.name.clone(), Some((wire.name, finish)))
+}
+
+/// The name of a job to delete, and the uid that it must have.
+pub(in crate::rpc) fn delete(wire: pb::DeleteJobRequest) -> Result<(String, Option<u64>), Error> {
+    let mut violations = Violations::default();
+    violations.name("name", &wire.name);
+    violations.request_id(&wire.request_id, false);
+    let uid = open::parse_uid(&wire.uid);
+    if uid.is_none() && !wire.uid.is_empty() {
+        violations.add("uid", format!("must be 16 hexadecimal digits, is {:?}", wire.uid));
+    }
+    violations.finish(&wire.name.clone(), Some((wire.name, uid)))
+}
+
+/// What is to be said about a spec.
+pub(in crate::rpc) fn validate(wire: pb::ValidateJobSpecRequest) -> pb::ValidateJobSpecResponse {
+    let mut violations = Violations::default();
+    let specs = spec::decode(wire.spec.unwrap_or_default(), &mut violations);
+    let advice = specs.map(|specs| autolrs_core::policy::advice(&specs.resolved)).unwrap_or_default();
+    let note = |field: String, description: String| pb::SpecNote { field, description };
+    pb::ValidateJobSpecResponse {
+        violations: violations.0.into_iter().map(|v| note(v.field, v.description)).collect(),
+        warnings: advice.into_iter().map(|a| note(format!("spec.{}", a.field), a.description)).collect(),
+    }
 }
 
 /// A page that is asked for.
@@ -119,6 +143,31 @@ mod tests {
         assert_eq!(fields(create(pb::CreateJobRequest { name: "a".into(), ..Default::default() })), ["spec"]);
         assert_eq!(fields(cancel(pb::CancelJobRequest::default())), ["name", "request_id"]);
         assert_eq!(fields(finish(pb::FinishJobRequest::default())), ["name", "request_id"]);
+    }
+
+    #[test]
+    fn a_uid_is_checked() {
+        let wire =
+            |uid: &str| pb::DeleteJobRequest { name: "a".into(), request_id: "r".into(), uid: uid.into() };
+        assert_eq!(delete(wire("")), Ok(("a".into(), None)));
+        assert_eq!(delete(wire("00000000000000ff")), Ok(("a".into(), Some(255))));
+        assert_eq!(fields(delete(wire("ff"))), ["uid"]);
+        assert_eq!(fields(delete(pb::DeleteJobRequest::default())), ["name", "request_id"]);
+    }
+
+    #[test]
+    fn a_spec_is_judged_as_a_whole() {
+        let said = |spec| {
+            let answer = validate(pb::ValidateJobSpecRequest { spec });
+            let fields = |notes: Vec<pb::SpecNote>| notes.into_iter().map(|n| n.field).collect::<Vec<_>>();
+            (fields(answer.violations), fields(answer.warnings))
+        };
+        let all = ["spec.total_steps", "spec.fallback_lr", "spec.lr_min", "spec.lr_max"];
+        assert_eq!(said(None), (all.map(String::from).to_vec(), vec![]));
+        let (lr_min, lr_max, fallback_lr) = (Some(0.1), Some(1.0), Some(0.1));
+        let spec = pb::JobSpec { total_steps: Some(100), lr_min, lr_max, fallback_lr, ..Default::default() };
+        let warnings = ["spec.total_steps", "spec.lr_max"].map(String::from).to_vec();
+        assert_eq!(said(Some(spec)), (vec![], warnings));
     }
 
     #[test]

@@ -55,6 +55,8 @@ fn every_other_error_has_them_too() {
     let differs = Error::JobDiffers { job: job(), fields: vec!["total_steps", "lr_max"] };
     let fields = [("job", "j"), ("fields", "total_steps,lr_max")];
     check(&differs, Code::AlreadyExists, "JOB_DIFFERS", &fields);
+    let not_ended = Error::JobNotEnded { job: job() };
+    check(&not_ended, Code::FailedPrecondition, "JOB_NOT_ENDED", &[("job", "j")]);
     let damaged = Error::JobDamaged { job: job(), detail: detail() };
     check(&damaged, Code::Internal, "JOB_DAMAGED", &[("job", "j"), ("detail", "d")]);
     check(&Error::Draining, Code::Unavailable, "DRAINING", &[]);

@@ -18,7 +18,7 @@ mod search;
 mod stretch;
 
 use super::{
-    CommitNote, Context, Notes, OpenSearch, Policy, Segment, TrialNote, TrialOutcome, downsample,
+    Advice, CommitNote, Context, Notes, OpenSearch, Policy, Segment, Spent, TrialNote, TrialOutcome, downsample,
     guard::{SafeSlots, slot_of},
     limits::kept_bound,
     line::{Next, broken, from, go_on},
@@ -35,6 +35,7 @@ use level::Level;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use search::Search;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Restores of a stage by its guard.
 const MAX_RETRIES: u32 = 3;
@@ -155,6 +156,20 @@ impl Policy for Paper {
             self.note_commit("the search was closed before a candidate was measured: the last LR".into(), notes);
         }
         from(Slot::Stage, self.next(cx))
+    }
+
+    fn advice(&self, spec: &ResolvedSpec) -> Vec<Advice> {
+        let spent = Spent { committed: self.options.warmup_steps, ..Spent::default() };
+        if self.has_room(&Context { spec, spent, slots: &BTreeMap::new(), replay: false }) {
+            return Vec::new();
+        }
+        let (k, trial, share) = (self.options.candidates, self.trial_steps(), spec.max_overhead);
+        let description = format!(
+            "= {} with max_overhead = {share} leaves no room for a search of {k} trials of {trial} steps: the LR of \
+             the warm-up will be held",
+            spec.total_steps
+        );
+        vec![Advice { field: "total_steps", description }]
     }
 }
 

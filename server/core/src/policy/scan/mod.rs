@@ -24,7 +24,7 @@ mod stretch;
 mod trial;
 
 use super::{
-    Context, Notes, OpenSearch, Policy, Segment, TrialNote, TrialOutcome, downsample,
+    Advice, Context, Notes, OpenSearch, Policy, Segment, TrialNote, TrialOutcome, downsample,
     line::{Next, from, go_on},
 };
 use crate::{
@@ -57,8 +57,8 @@ enum At {
 
 impl Policy for Scan {
     fn begin(&mut self, cx: &Context<'_>, notes: &mut Notes) -> Plan {
-        let range = self.options.range;
-        if libm::log10(range.hi) - libm::log10(range.lo) < NARROW {
+        if self.is_narrow() {
+            let range = self.options.range;
             let narrow = format!("the range {:.3e} to {:.3e} is below {NARROW} decades", range.lo, range.hi);
             notes.warnings.push(narrow);
         }
@@ -112,9 +112,29 @@ impl Policy for Scan {
         }
         from(Slot::Start, self.next(cx, notes))
     }
+
+    fn advice(&self, spec: &ResolvedSpec) -> Vec<Advice> {
+        let mut advice = Vec::new();
+        let mut say = |field, description| advice.push(Advice { field, description });
+        if !search::has_room(spec) {
+            let (budget, share) = (spec.total_steps, spec.max_overhead);
+            let steps = format!("= {budget} with max_overhead = {share} leaves no room for a search");
+            say("total_steps", format!("{steps}: fallback_lr will be used"));
+        }
+        if self.is_narrow() {
+            let lo = self.options.range.lo;
+            let narrow = format!("is less than {NARROW} decades above lr_min = {lo}");
+            say("lr_max", format!("{narrow}: the search is unlikely to hold the best LR"));
+        }
+        advice
+    }
 }
 
 impl Scan {
+    fn is_narrow(&self) -> bool {
+        libm::log10(self.options.range.hi) - libm::log10(self.options.range.lo) < NARROW
+    }
+
     pub(crate) fn new(spec: &ResolvedSpec, options: &ResolvedScan) -> Self {
         Self { options: options.clone(), at: At::Search(Search::new(spec, options.range)) }
     }

@@ -65,11 +65,21 @@ pub(super) enum Step {
     Over,
 }
 
+/// Branches that fit into the steps that the search may use.
+fn room(spec: &ResolvedSpec) -> u64 {
+    spec.max_search_steps() / branch_steps(spec.total_steps)
+}
+
+/// Whether the budget has room for a search at all.
+pub(super) fn has_room(spec: &ResolvedSpec) -> bool {
+    room(spec) >= LEAST_BRANCHES
+}
+
 impl Search {
     /// A search of a spec's range; over at once where its budget has no room for one.
     pub(super) fn new(spec: &ResolvedSpec, range: LrRange) -> Self {
         let branch_steps = branch_steps(spec.total_steps);
-        let room = spec.max_search_steps() / branch_steps;
+        let room = room(spec);
         let decades = libm::log10(range.hi) - libm::log10(range.lo);
         let points = libm::ceil(decades - 1e-9).max(1.0).min(room.max(1) as f64);
         let down = Order::Down { next: 0, end: points as u32, extended: false };
@@ -79,7 +89,7 @@ impl Search {
             branch_steps,
             n: scored_steps(spec.total_steps),
             bound: spec.loss_lower_bound,
-            order: if room < LEAST_BRANCHES { Order::Over } else { down },
+            order: if has_room(spec) { down } else { Order::Over },
             z: 0.0,
             branches: Vec::new(),
             first: None,

@@ -166,3 +166,18 @@ fn it_gives_up_after_three_retries() {
     let trace = train(&unguarded, Quadratic::new(1.0), false, broken);
     assert_eq!((trace.stops(), trace.done), (1, Some(DoneReason::Failed(Failure::Unstable))));
 }
+
+#[test]
+fn advice_says_when_no_search_fits() {
+    let advice = |total: u64, warmup_steps: u64| {
+        let options = PaperOptions { warmup_steps: Some(warmup_steps), ..PaperOptions::default() };
+        let spec = crate::spec::resolve(&super::spec(total, PolicySpec::Paper(options))).unwrap();
+        crate::policy::advice(&spec).len()
+    };
+    assert_eq!((advice(1818, 0), advice(1819, 0)), (1, 0), "10 trials of 100 steps in 0.55 of the budget");
+    assert_eq!(
+        (advice(2000, 901), advice(2000, 900)),
+        (1, 0),
+        "and a trial more than that after the warm-up"
+    );
+}

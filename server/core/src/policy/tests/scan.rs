@@ -204,3 +204,14 @@ fn an_lr_whose_branch_diverged_is_not_committed() {
     );
     assert!(committed_lr(&trace) > 0.12, "{:?}", trace.notes.commits);
 }
+
+#[test]
+fn advice_says_what_the_search_lacks() {
+    let advice = |spec: &JobSpec| -> Vec<&str> {
+        crate::policy::advice(&crate::spec::resolve(spec).unwrap()).iter().map(|a| a.field).collect()
+    };
+    assert_eq!((advice(&scan(719)), advice(&scan(720))), (vec!["total_steps"], vec![]));
+    let narrow = JobSpec { lr_min: Some(0.11), ..scan(719) };
+    assert_eq!(advice(&narrow), ["total_steps", "lr_max"]);
+    assert_eq!(advice(&JobSpec { max_overhead: Some(0.2), ..scan(360) }), [""; 0]);
+}
