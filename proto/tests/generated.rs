@@ -2,8 +2,8 @@
 
 use std::{fs, path::Path};
 
-const FILES: [&str; 7] =
-    ["directive", "error_reason", "job", "job_service", "report", "stage", "trainer_service"];
+const FILES: [&str; 8] =
+    ["directive", "error_reason", "job", "job_service", "report", "schedule", "stage", "trainer_service"];
 
 #[test]
 fn generated_code_is_fresh() {

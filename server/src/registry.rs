@@ -1,5 +1,5 @@
-//! Which actor owns which job. An actor is made when its job is asked for and leaves memory when nobody asks for a
-//! while; nothing is lost then, because what matters is stored.
+//! Which actor owns which job. An actor is made when its job is asked for and leaves memory when nobody asks or watches
+//! for a while; nothing is lost then, because what matters is stored.
 
 use crate::{
     actor::{Actor, Message, Reply, Shown, from_store},
@@ -138,6 +138,7 @@ async fn run(mut actor: Actor, mut messages: mpsc::Receiver<Message>, place: Pla
                     continue;
                 }
             }
+            Err(_) if actor.is_watched() => continue,
             Err(_) => {}
         }
         if place.leave(|| messages.is_empty()) {

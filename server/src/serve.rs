@@ -40,6 +40,8 @@ use tower::layer::{
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests and streams at once on one connection: a proxy may carry many trainers over one.
 const STREAMS_PER_CONNECTION: u32 = 1024;
+/// People and tools that follow jobs at once.
+const MAX_WATCHERS: usize = 1024;
 /// What gRPC clients accept unless told otherwise, in bytes.
 const LEAST_MESSAGE: usize = 4 << 20;
 /// Time for clients to close their connections when nothing is under way any more.
@@ -147,6 +149,7 @@ impl Running {
             registry: registry.clone(),
             draining: draining.clone(),
             trainers: Arc::new(Semaphore::new(limits.max_trainers)),
+            watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
             request_timeout: limits.request_timeout,
             page_bytes: limits.max_message_bytes.min(LEAST_MESSAGE) / 2,
         };

@@ -38,7 +38,12 @@ pub async fn advance(server: &Server, report: Report) -> Result<autolrs_proto::v
 /// The LR of every step of a directive's segment; empty at the end of a job.
 pub fn lrs(directive: &Directive) -> Vec<f64> {
     let Some(Action::Run(run)) = &directive.action else { return Vec::new() };
-    run.lr.iter().flat_map(|piece| (0..piece.steps).map(|i| lr(piece, i))).collect()
+    run.lr.iter().flat_map(piece_lrs).collect()
+}
+
+/// The LR of every step of a piece.
+pub fn piece_lrs(piece: &LrPiece) -> impl Iterator<Item = f64> {
+    (0..piece.steps).map(|i| lr(piece, i))
 }
 
 /// Written from the comment of the message, not from the library.

@@ -3,6 +3,7 @@
 
 use autolrs_core::{
     directive::DoneReason,
+    lr_pieces,
     spec::{
         CosineOptions, JobSpec, PaperOptions, PolicySpec, ResolvedSpec, ScanOptions, WsdOptions, resolve,
     },
@@ -115,6 +116,7 @@ proptest! {
         prop_assert_eq!(world.server.job().ended(), Some(expected.done()));
         prop_assert_eq!(world.server.job().view().spent, expected.server.job().view().spent);
         prop_assert_eq!(world.trainer.slots(), expected.trainer.slots());
+        prop_assert_eq!(world.server.kept_line(), expected.server.kept_line());
     }
 
     /// A trainer that is killed and goes on from its checkpoint runs the same line in the end.
@@ -199,6 +201,7 @@ proptest! {
         world.run();
         prop_assert!(world.trainer.line.len() as u64 <= budget, "{} steps of {budget}", world.trainer.line.len());
         prop_assert_eq!(&world.refusals, &[]);
+        prop_assert_eq!(lr_pieces::steps(&world.server.kept_line()), world.server.job().view().spent.committed);
     }
 }
 

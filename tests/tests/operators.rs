@@ -1,14 +1,18 @@
 //! What operators do to jobs of the real server, with the real command line.
 
 use autolrs_proto::v1::{
-    CancelJobRequest, ConstantPolicy, DeleteJobRequest, GetJobRequest, JobState, Report, ScanPolicy,
-    StoppedBecause, ValidateJobSpecRequest, job_spec::Policy, stopped_because::Cause,
+    CancelJobRequest, ConstantPolicy, DeleteJobRequest, ExportScheduleRequest, GetJobRequest,
+    GetStageRequest, Job, JobState, ListStagesRequest, PaperPolicy, Report, ScanPolicy, StoppedBecause,
+    ValidateJobSpecRequest, WatchJobRequest, WatchJobResponse, job_spec::Policy, stopped_because::Cause,
 };
 use autolrs_tests::{
     server::{Server, binary},
-    trainer::{Model, advance, assert_refused, bad_fields, open, spec},
+    trainer::{Model, advance, assert_refused, bad_fields, open, piece_lrs, spec},
 };
-use std::process::{Command, Output};
+use std::{
+    process::{Command, Output},
+    time::Duration,
+};
 use tonic::Code;
 
 fn constant() -> Policy {
@@ -134,4 +138,129 @@ async fn a_job_is_finished_with_a_cooldown() {
     advance(&server, report).await.unwrap();
     assert_eq!(state(&server, "a").await, JobState::Finished);
     assert_eq!(says(&server, &["delete", "a"]).await, "job a is deleted\n");
+}
+
+/// Runs a job of the real server to its end with the test's own trainer.
+async fn run(server: &Server, name: &str, policy: Policy) -> Model {
+    let opened = open(server, name, spec(1500, policy)).await.unwrap();
+    let (mut model, mut directive) = (Model::default(), opened.directive.unwrap());
+    while let Some(report) = model.carry_out(name, opened.session, &directive) {
+        directive = advance(server, report).await.unwrap().directive.expect("the next directive");
+    }
+    model
+}
+
+#[tokio::test]
+async fn stages_are_listed_a_page_at_a_time() {
+    let server = Server::start().await;
+    let options =
+        PaperPolicy { tau: Some(100), tau_max: Some(200), candidates: Some(3), ..PaperPolicy::default() };
+    run(&server, "a", Policy::Paper(options)).await;
+    let mut request = ListStagesRequest { job: "a".into(), page_size: 2, page_token: String::new() };
+    let (mut stages, mut pages) = (Vec::new(), 0);
+    loop {
+        let page = server.jobs().list_stages(request.clone()).await.unwrap().into_inner();
+        assert!(page.stages.len() <= 2);
+        (pages, request.page_token) = (pages + 1, page.next_page_token);
+        stages.extend(page.stages);
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert!(pages > 2 && stages.len() >= 2 * pages - 1, "{} stages on {pages} pages", stages.len());
+    for (number, stage) in (0..).zip(&stages) {
+        let request = GetStageRequest { job: "a".into(), stage: number };
+        assert_eq!(server.jobs().get_stage(request).await.unwrap().into_inner().stage.as_ref(), Some(stage));
+    }
+    let refused = server.jobs().list_stages(ListStagesRequest { page_token: "x".into(), ..request }).await;
+    assert_eq!(bad_fields(&assert_refused(refused, Code::InvalidArgument, "INVALID_FIELD")), ["page_token"]);
+    let text = says(&server, &["stages", "a"]).await;
+    assert!(text.starts_with("stage 0: LR ") && text.contains("TRIAL"), "{text}");
+    let json: serde_json::Value =
+        serde_json::from_str(&says(&server, &["stages", "a", "--output", "json"]).await).unwrap();
+    assert_eq!(json["stages"].as_array().unwrap().len(), stages.len());
+}
+
+#[tokio::test]
+async fn a_schedule_is_exported_without_its_search() {
+    let mut server = Server::start().await;
+    let model = run(&server, "a", Policy::Scan(ScanPolicy::default())).await;
+    server.kill();
+    server.up().await;
+    let job =
+        server.jobs().get_job(GetJobRequest { name: "a".into() }).await.unwrap().into_inner().job.unwrap();
+    let steps = job.steps.unwrap();
+    assert!(steps.search > 0 && steps.lost == 0);
+    let ran: Vec<f64> = model.line.iter().skip(steps.search as usize).map(|(_, lr)| *lr).collect();
+    let export = ExportScheduleRequest { job: "a".into(), start_step: 0 };
+    let schedule = server.jobs().export_schedule(export).await.unwrap().into_inner().schedule.unwrap();
+    assert_eq!((schedule.steps, schedule.state()), (steps.committed, JobState::Finished));
+    assert_eq!(schedule.pieces.iter().flat_map(piece_lrs).collect::<Vec<_>>(), ran);
+    assert!(schedule.pieces.len() <= 3, "warm-up, stable, cooldown: {:?}", schedule.pieces);
+    let csv = says(&server, &["export", "a", "--output", "csv"]).await;
+    let table: Vec<f64> =
+        csv.lines().skip(1).map(|l| l.split_once(',').unwrap().1.parse().unwrap()).collect();
+    assert_eq!(table, ran);
+    let json: serde_json::Value = serde_json::from_str(&says(&server, &["export", "a"]).await).unwrap();
+    assert_eq!(
+        (json["format"].as_str(), json["steps"].as_u64()),
+        (Some("autolrs.schedule.v1"), Some(steps.committed))
+    );
+    assert_eq!(json["pieces"].as_array().unwrap().len(), schedule.pieces.len());
+}
+
+/// The next job that a watcher sees, within 10 s.
+async fn next(stream: &mut tonic::Streaming<WatchJobResponse>) -> Job {
+    let message = tokio::time::timeout(Duration::from_secs(10), stream.message()).await;
+    message.expect("pushed, not polled").unwrap().unwrap().job.unwrap()
+}
+
+#[tokio::test]
+async fn a_watcher_hears_of_every_change_and_resumes() {
+    let server = Server::start().await;
+    let watch = |from_revision| WatchJobRequest { name: "resnet50".into(), from_revision };
+    assert_refused(server.jobs().watch_job(watch(0)).await, Code::NotFound, "JOB_NOT_FOUND");
+    let opened = open(&server, "resnet50", spec(1000, constant())).await.unwrap();
+    let mut stream = server.jobs().watch_job(watch(0)).await.unwrap().into_inner();
+    let first = next(&mut stream).await;
+    assert_eq!((first.state(), first.train_loss), (JobState::Training, None));
+    let report = Report { job: "resnet50".into(), session: opened.session, seq: 1, ..Report::default() };
+    advance(&server, Report { train_losses: vec![2.0; 5], ..report.clone() }).await.unwrap();
+    let second = next(&mut stream).await;
+    assert_eq!((second.train_loss, second.revision), (Some(2.0), first.revision));
+    let mut resumed = server.jobs().watch_job(watch(first.revision)).await.unwrap().into_inner();
+    let silent = tokio::time::timeout(Duration::from_millis(500), resumed.message()).await;
+    assert!(silent.is_err(), "nothing is new: {silent:?}");
+    assert!(says(&server, &["cancel", "resnet50"]).await.contains("training"));
+    for stream in [&mut stream, &mut resumed] {
+        assert!(next(stream).await.revision > first.revision);
+    }
+    let number = advance(&server, report.clone()).await.unwrap().interrupt.unwrap();
+    let cause = Some(StoppedBecause { cause: Some(Cause::Interrupt(number)) });
+    let last = Report { first_offset: 5, finished: true, stopped_because: cause, ..report };
+    advance(&server, last).await.unwrap();
+    assert_eq!(next(&mut stream).await.state(), JobState::Cancelled);
+    assert_eq!(says(&server, &["delete", "resnet50"]).await, "job resnet50 is deleted\n");
+    let ended = tokio::time::timeout(Duration::from_secs(10), stream.message()).await.unwrap();
+    assert_refused(ended, Code::NotFound, "JOB_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn watching_on_the_command_line_outlives_the_server() {
+    let mut server = Server::start().await;
+    let opened = open(&server, "a", spec(1000, constant())).await.unwrap();
+    let mut command = Command::new(binary());
+    command.args(["jobs", "watch", "a", "--server", &server.url()]).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    assert!(lines.next().unwrap().unwrap().starts_with("training  stable, stage 0  step 0 of 1000"));
+    server.kill();
+    server.up().await;
+    let (mut model, mut directive) = (Model::default(), opened.directive);
+    while let Some(report) = directive.take().and_then(|d| model.carry_out("a", opened.session, &d)) {
+        directive = advance(&server, report).await.unwrap().directive;
+    }
+    let seen: Vec<String> = lines.map(Result::unwrap).collect();
+    assert!(seen.last().unwrap().starts_with("finished  step 1000 of 1000"), "{seen:?}");
+    assert!(child.wait().unwrap().success());
 }

@@ -1010,6 +1010,54 @@ impl JobState {
         }
     }
 }
+/// The LR of every step that a job has kept: what a training would be given that ran the same schedule without search,
+/// without rollbacks and without a server.
+///
+/// As a file (`autolrs jobs export NAME --output json`):
+///
+/// ```text
+/// {
+///    "format": "autolrs.schedule.v1",
+///    "job": "resnet50",                  // name
+///    "uid": "0f3c5a7e9b1d2c4e",
+///    "policy": "scan",
+///    "state": "finished",                // the job's state in small letters
+///    "steps": 18400,                     // sum of the pieces' steps
+///    "pieces": [                         // in order; the LR of each step is LrPiece's formula
+///      { "steps": 2000, "shape": "linear", "start": 1.1e-05, "end": 0.022, "index": 0, "of": 2000 },
+///      { "steps": 9, "shape": "power", "start": 0.1, "end": 0.0, "index": 0, "of": 9,
+///        "exponent": -0.5, "origin": 4.0 }   // these two only with "power"
+///    ],
+///    "commits": \[ { "stage": 0, "lr": 0.022 } \]
+/// }
+/// ```
+///
+/// As a table (`--output csv`): the header `step,lr`, then one line per step from 0. All numbers are printed so that they
+/// are read back to the bit.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Schedule {
+    /// Name of the job.
+    #[prost(string, tag = "1")]
+    pub job: ::prost::alloc::string::String,
+    /// Its uid.
+    #[prost(string, tag = "2")]
+    pub uid: ::prost::alloc::string::String,
+    /// Name of its policy.
+    #[prost(string, tag = "3")]
+    pub policy: ::prost::alloc::string::String,
+    /// Where the job stands. The schedule of a job that has not ended is the one so far.
+    #[prost(enumeration = "JobState", tag = "4")]
+    pub state: i32,
+    /// Steps kept so far, over all parts.
+    #[prost(uint64, tag = "5")]
+    pub steps: u64,
+    /// The LR line, with as few pieces as it needs.
+    #[prost(message, repeated, tag = "6")]
+    pub pieces: ::prost::alloc::vec::Vec<LrPiece>,
+    /// LRs committed, one per stage.
+    #[prost(message, repeated, tag = "7")]
+    pub commits: ::prost::alloc::vec::Vec<Commit>,
+}
 /// A stretch of training with one committed LR, and the search before it: what explains the choice.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Stage {
@@ -1187,6 +1235,23 @@ pub struct GetJobResponse {
     #[prost(message, optional, tag = "1")]
     pub job: ::core::option::Option<Job>,
 }
+/// Asks to follow one job.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchJobRequest {
+    /// Name of the job.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Job.revision that the caller has seen: the stream begins with the next change. 0: it begins with the job as it is.
+    #[prost(uint64, tag = "2")]
+    pub from_revision: u64,
+}
+/// The job after a change.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchJobResponse {
+    /// As it stands. Reported losses change it without a new revision; changes within 0.2 s come as one.
+    #[prost(message, optional, tag = "1")]
+    pub job: ::core::option::Option<Job>,
+}
 /// Asks for jobs.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListJobsRequest {
@@ -1282,6 +1347,49 @@ pub struct GetStageResponse {
     /// The stage.
     #[prost(message, optional, tag = "1")]
     pub stage: ::core::option::Option<Stage>,
+}
+/// Asks for stages.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListStagesRequest {
+    /// Name of the job.
+    #[prost(string, tag = "1")]
+    pub job: ::prost::alloc::string::String,
+    /// Most stages to return, 1 to 1000. 0: 100.
+    #[prost(uint32, tag = "2")]
+    pub page_size: u32,
+    /// next_page_token of the page before. Empty: from the first stage.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// A page of stages.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListStagesResponse {
+    /// In the order of their numbers. May be fewer than page_size although more follow.
+    #[prost(message, repeated, tag = "1")]
+    pub stages: ::prost::alloc::vec::Vec<Stage>,
+    /// For the next page. Empty: this is the last.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// Asks for the schedule that a job has run.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportScheduleRequest {
+    /// Name of the job.
+    #[prost(string, tag = "1")]
+    pub job: ::prost::alloc::string::String,
+    /// First step that is wanted, from 0: next_step of the answer before.
+    #[prost(uint64, tag = "2")]
+    pub start_step: u64,
+}
+/// The schedule, or a part of it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExportScheduleResponse {
+    /// The pieces begin with start_step.
+    #[prost(message, optional, tag = "1")]
+    pub schedule: ::core::option::Option<Schedule>,
+    /// Where the next part starts. Absent: this is the last.
+    #[prost(uint64, optional, tag = "2")]
+    pub next_step: ::core::option::Option<u64>,
 }
 /// Generated client implementations.
 pub mod job_service_client {
@@ -1486,6 +1594,33 @@ pub mod job_service_client {
                 .insert(GrpcMethod::new("autolrs.v1.JobService", "ListJobs"));
             self.inner.unary(req, path, codec).await
         }
+        /// Follows one job: shows it if its revision is above from_revision, then after every change, and every 20 s in
+        /// between. Its unary twin is GetJob. Ends with JOB_NOT_FOUND when the job is deleted, but not when the job ends; a
+        /// stream that breaks is resumed with the last revision that was seen.
+        pub async fn watch_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchJobResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/autolrs.v1.JobService/WatchJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("autolrs.v1.JobService", "WatchJob"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Ends a job without training on. In a search its trainer goes back to the state before the search; it keeps the
         /// last committed LR and raises nothing. Takes effect at the trainer's next switch point, at once if no trainer is
         /// there. Cancelling a job that has ended changes nothing.
@@ -1591,6 +1726,56 @@ pub mod job_service_client {
                 .insert(GrpcMethod::new("autolrs.v1.JobService", "GetStage"));
             self.inner.unary(req, path, codec).await
         }
+        /// Shows the stages of a job in their order, a page at a time.
+        pub async fn list_stages(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListStagesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListStagesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/autolrs.v1.JobService/ListStages",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("autolrs.v1.JobService", "ListStages"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Gives the LR of every step that a job has kept, so that its schedule can be run again without a server.
+        pub async fn export_schedule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportScheduleRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExportScheduleResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/autolrs.v1.JobService/ExportSchedule",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("autolrs.v1.JobService", "ExportSchedule"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1636,6 +1821,19 @@ pub mod job_service_server {
             tonic::Response<super::ListJobsResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the WatchJob method.
+        type WatchJobStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::WatchJobResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Follows one job: shows it if its revision is above from_revision, then after every change, and every 20 s in
+        /// between. Its unary twin is GetJob. Ends with JOB_NOT_FOUND when the job is deleted, but not when the job ends; a
+        /// stream that breaks is resumed with the last revision that was seen.
+        async fn watch_job(
+            &self,
+            request: tonic::Request<super::WatchJobRequest>,
+        ) -> std::result::Result<tonic::Response<Self::WatchJobStream>, tonic::Status>;
         /// Ends a job without training on. In a search its trainer goes back to the state before the search; it keeps the
         /// last committed LR and raises nothing. Takes effect at the trainer's next switch point, at once if no trainer is
         /// there. Cancelling a job that has ended changes nothing.
@@ -1671,6 +1869,22 @@ pub mod job_service_server {
             request: tonic::Request<super::GetStageRequest>,
         ) -> std::result::Result<
             tonic::Response<super::GetStageResponse>,
+            tonic::Status,
+        >;
+        /// Shows the stages of a job in their order, a page at a time.
+        async fn list_stages(
+            &self,
+            request: tonic::Request<super::ListStagesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListStagesResponse>,
+            tonic::Status,
+        >;
+        /// Gives the LR of every step that a job has kept, so that its schedule can be run again without a server.
+        async fn export_schedule(
+            &self,
+            request: tonic::Request<super::ExportScheduleRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExportScheduleResponse>,
             tonic::Status,
         >;
     }
@@ -1942,6 +2156,52 @@ pub mod job_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/autolrs.v1.JobService/WatchJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchJobSvc<T: JobService>(pub Arc<T>);
+                    impl<
+                        T: JobService,
+                    > tonic::server::ServerStreamingService<super::WatchJobRequest>
+                    for WatchJobSvc<T> {
+                        type Response = super::WatchJobResponse;
+                        type ResponseStream = T::WatchJobStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as JobService>::watch_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchJobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/autolrs.v1.JobService/CancelJob" => {
                     #[allow(non_camel_case_types)]
                     struct CancelJobSvc<T: JobService>(pub Arc<T>);
@@ -2107,6 +2367,96 @@ pub mod job_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetStageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/autolrs.v1.JobService/ListStages" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListStagesSvc<T: JobService>(pub Arc<T>);
+                    impl<
+                        T: JobService,
+                    > tonic::server::UnaryService<super::ListStagesRequest>
+                    for ListStagesSvc<T> {
+                        type Response = super::ListStagesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListStagesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as JobService>::list_stages(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListStagesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/autolrs.v1.JobService/ExportSchedule" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportScheduleSvc<T: JobService>(pub Arc<T>);
+                    impl<
+                        T: JobService,
+                    > tonic::server::UnaryService<super::ExportScheduleRequest>
+                    for ExportScheduleSvc<T> {
+                        type Response = super::ExportScheduleResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportScheduleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as JobService>::export_schedule(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportScheduleSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

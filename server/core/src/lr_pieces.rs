@@ -140,6 +140,24 @@ pub fn cut(pieces: &[Piece], at: u64) -> (Vec<Piece>, Vec<Piece>) {
     (head, tail)
 }
 
+/// Adds a piece to a line, as part of its last one where the two lie on one curve.
+pub fn push(line: &mut Vec<Piece>, piece: Piece) {
+    if let Some(last) = line.last_mut() {
+        let level = last.shape == Shape::Constant && piece.shape == Shape::Constant;
+        if level && last.start == piece.start {
+            *last = Piece::constant(last.steps + piece.steps, last.start);
+            return;
+        }
+        if *last == (Piece { steps: last.steps, index: last.index, ..piece })
+            && last.index + last.steps == piece.index
+        {
+            last.steps += piece.steps;
+            return;
+        }
+    }
+    line.push(piece);
+}
+
 /// Walks a line step by step without searching it.
 #[derive(Debug, Clone, Default)]
 pub struct Cursor {
@@ -228,6 +246,12 @@ mod tests {
                 cursor.advance(&joined);
             }
             prop_assert_eq!(cursor.lr(&joined), None);
+            let mut whole = Vec::new();
+            joined.iter().for_each(|&piece| push(&mut whole, piece));
+            prop_assert!(whole.len() <= line.len() && whole.iter().all(Piece::is_valid));
+            for offset in 0..total {
+                prop_assert_eq!(lr_at(&line, offset), lr_at(&whole, offset));
+            }
         }
     }
 }

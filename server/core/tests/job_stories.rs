@@ -287,3 +287,54 @@ fn bad_validations_are_refused() {
     let report = Report { validations, ..losses(directive.seq, 0, 1) };
     assert!(matches!(desk.report(report), Err(Refusal::InvalidField { field: "report.validations", .. })));
 }
+
+#[test]
+fn the_kept_line_leaves_out_the_search_and_what_was_rolled_back() {
+    let (mut desk, mut trainer) = (Desk::new(scan(4000)), Trainer::default());
+    let mut calls = 0;
+    let mut breaks_once = |_: f64, lr: f64| {
+        calls += 1;
+        if calls == 1500 { f64::NAN } else { bowl(0.0, lr) }
+    };
+    run_job(&mut desk, &mut trainer, &mut breaks_once);
+    let spent = desk.job.view().spent;
+    assert!(spent.search > 0 && spent.lost > 0, "{spent:?}");
+    let kept = desk.kept_lrs();
+    assert_eq!(kept.len() as u64, spent.committed);
+    // The model's state is the sum of the LRs of the steps that it kept.
+    let sum: f64 = kept.iter().sum();
+    assert!((sum - trainer.state).abs() < 1e-9 * sum, "{sum} is not {}", trainer.state);
+}
+
+#[test]
+fn the_kept_line_of_a_job_under_way_follows_a_rewind() {
+    let (mut desk, first) = started(constant(100_000));
+    let (mut trainer, mut directive, mut given) = (Trainer::default(), first, Vec::new());
+    for _ in 0..3 {
+        given.push(directive.clone());
+        let report = trainer.run(&directive, 1, 1, &mut flat).unwrap();
+        directive = desk.report(report).unwrap().directive.unwrap();
+    }
+    desk.report(losses(directive.seq, 0, 10)).unwrap();
+    let steps: Vec<u64> = given.iter().map(|d| d.run().unwrap().steps()).collect();
+    assert_eq!(desk.kept_lrs().len() as u64, steps.iter().sum::<u64>() + 10);
+    desk.open(resume(given[1].seq, 5, &[Slot::Safe])).unwrap();
+    assert_eq!(desk.kept_lrs().len() as u64, steps[0], "its losses are asked for again");
+    desk.report(Report { session: 2, ..losses(given[1].seq, 0, 9) }).unwrap();
+    assert_eq!(desk.kept_lrs(), vec![0.05; steps[0] as usize + 9]);
+}
+
+#[test]
+fn the_kept_line_of_an_adopted_fallback_is_the_fallback() {
+    let (mut desk, first) = started(scan(2000));
+    let mut trainer = Trainer::default();
+    let report = trainer.run(&first, 1, 1, &mut bowl).unwrap();
+    desk.report(report).unwrap();
+    let fallback = (**first.fallback.as_ref().unwrap()).clone();
+    let losses = trainer.run(&fallback, 1, 1, &mut bowl).unwrap();
+    desk.report(losses.clone()).unwrap();
+    desk.report(losses).unwrap();
+    let ran: Vec<f64> =
+        trainer.executed.iter().filter(|(seq, _)| *seq == fallback.seq).map(|(_, lr)| *lr).collect();
+    assert_eq!(desk.kept_lrs(), ran);
+}

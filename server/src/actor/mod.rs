@@ -9,7 +9,7 @@ mod rows;
 
 pub use self::{
     loaded::{JobView, Shown},
-    rows::StageView,
+    rows::{ScheduleView, StageView},
 };
 pub(crate) use loaded::from_store;
 
@@ -38,6 +38,17 @@ pub struct Signal {
     pub interrupt: Option<u64>,
 }
 
+/// Changes whenever what people see of a job does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The job's version in the store.
+    pub version: u64,
+    /// The directive under way.
+    pub seq: u64,
+    /// Its losses that are held.
+    pub received_through: u64,
+}
+
 /// What can be asked of a job.
 #[derive(Debug)]
 pub enum Message {
@@ -57,6 +68,10 @@ pub enum Message {
     Show(Reply<Shown>),
     /// Show a stage.
     Stage(u32, Reply<StageView>),
+    /// The LR of every step that it has kept.
+    Export(Reply<ScheduleView>),
+    /// Show it, and tell of what changes from then on.
+    Watch(Reply<(JobView, watch::Receiver<Mark>)>),
     /// Repeat what is known, and tell of what changes from then on.
     Listen(Reply<(Ack, watch::Receiver<Signal>)>),
 }
@@ -81,12 +96,14 @@ pub struct Actor {
     clock: Clock,
     held: Held,
     signal: watch::Sender<Signal>,
+    mark: watch::Sender<Mark>,
 }
 
 impl Actor {
     /// An owner that has not loaded its job yet.
     pub fn new(key: JobKey, store: Arc<dyn JobStore>, clock: Clock) -> Self {
-        Self { key, store, clock, held: Held::Nothing, signal: watch::Sender::new(Signal::default()) }
+        let (signal, mark) = (watch::Sender::new(Signal::default()), watch::Sender::new(Mark::default()));
+        Self { key, store, clock, held: Held::Nothing, signal, mark }
     }
 
     /// Does what a message asks and answers it. A caller that no longer waits changes nothing.
@@ -100,6 +117,8 @@ impl Actor {
             Message::Delete(uid, reply) => answer(reply, self.delete(uid).await),
             Message::Show(reply) => answer(reply, self.show().await),
             Message::Stage(stage, reply) => answer(reply, self.stage(stage).await),
+            Message::Export(reply) => answer(reply, self.export().await),
+            Message::Watch(reply) => answer(reply, self.watch().await),
             Message::Listen(reply) => answer(reply, self.listen().await),
         }
         self.tell();
@@ -108,6 +127,17 @@ impl Actor {
     /// Whether it holds no job: there is none, or its record can't be read.
     pub fn is_empty(&self) -> bool {
         matches!(self.held, Held::Nothing | Held::Absent)
+    }
+
+    /// Whether someone waits for what changes.
+    pub fn is_watched(&self) -> bool {
+        self.mark.receiver_count() > 0
+    }
+
+    async fn watch(&mut self) -> Result<(JobView, watch::Receiver<Mark>), Error> {
+        let view = self.present().await?;
+        self.tell();
+        Ok((view, self.mark.subscribe()))
     }
 
     async fn show(&mut self) -> Result<Shown, Error> {
@@ -130,6 +160,13 @@ impl Actor {
         }
     }
 
+    async fn export(&mut self) -> Result<ScheduleView, Error> {
+        let job = self.present().await?;
+        let line = self.load().await?.snapshot.job.kept_line();
+        let pieces = rows::line(&*self.store, &self.key, line).await?;
+        Ok(ScheduleView { job, pieces })
+    }
+
     async fn listen(&mut self) -> Result<(Ack, watch::Receiver<Signal>), Error> {
         let ack = self.load().await?.snapshot.job.heartbeat();
         self.tell();
@@ -147,6 +184,9 @@ impl Actor {
         let job = &loaded.snapshot.job;
         let now = Signal { session: job.session(), interrupt: job.interrupt() };
         self.signal.send_if_modified(|signal| std::mem::replace(signal, now) != now);
+        let Ack { seq, received_through, .. } = job.heartbeat();
+        let now = Mark { version: loaded.version, seq, received_through };
+        self.mark.send_if_modified(|mark| std::mem::replace(mark, now) != now);
     }
 
     /// The job, from memory or from the store.

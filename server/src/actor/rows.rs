@@ -1,6 +1,6 @@
-//! History rows: the core's rows as writes, and a stage put together from its rows.
+//! History rows: the core's rows as writes; stages and schedules put together from their rows.
 
-use super::loaded::from_store;
+use super::{JobView, loaded::from_store};
 use crate::{
     error::Error,
     store::{
@@ -9,7 +9,8 @@ use crate::{
     },
 };
 use autolrs_core::{
-    job::{Checkpoint, Row},
+    job::{Checkpoint, DirectiveRecord, KeptLine, Row},
+    lr_pieces::Piece,
     policy::{CommitNote, StageEndNote, TrialNote},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -28,6 +29,15 @@ pub struct StageView {
     pub commit: Option<CommitNote>,
     /// What came of it; none: it has not ended.
     pub end: Option<StageEndNote>,
+}
+
+/// The schedule that a job has run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScheduleView {
+    /// The job.
+    pub job: JobView,
+    /// The LR of every step that it has kept.
+    pub pieces: Vec<Piece>,
 }
 
 /// The write of a row.
@@ -64,6 +74,22 @@ pub(super) async fn stage(store: &dyn JobStore, job: &JobKey, stage: u32) -> Res
     let commit = read(store, job, RowKey::Commit { stage }).await?;
     let end = read(store, job, RowKey::StageEnd { stage }).await?;
     Ok(StageView { stage, trials, commit, end })
+}
+
+/// A kept line, made whole from the records of the directives.
+pub(super) async fn line(
+    store: &dyn JobStore,
+    job: &JobKey,
+    mut line: KeptLine,
+) -> Result<Vec<Piece>, Error> {
+    while let Some(seq) = line.wants() {
+        let Some(record) = read::<DirectiveRecord>(store, job, RowKey::Directive { seq }).await? else {
+            let detail = format!("the record of directive {seq} is missing");
+            return Err(Error::JobDamaged { job: job.name.clone(), detail });
+        };
+        line.add(&record);
+    }
+    Ok(line.finish())
 }
 
 async fn read<T: DeserializeOwned>(

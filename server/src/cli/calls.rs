@@ -1,14 +1,21 @@
 //! What `autolrs jobs` asks of a server.
 
-use super::client::ClientError;
+use super::client::{ClientError, Target};
 use autolrs_proto::v1::{
-    CancelJobRequest, DeleteJobRequest, FinishJobRequest, GetJobRequest, GetStageRequest, Job, JobState,
-    ListJobsRequest, Stage, job_service_client::JobServiceClient,
+    CancelJobRequest, DeleteJobRequest, ExportScheduleRequest, FinishJobRequest, GetJobRequest, Job,
+    JobState, ListJobsRequest, ListStagesRequest, Schedule, Stage, WatchJobRequest,
+    job_service_client::JobServiceClient,
 };
-use tonic::{Code, transport::Channel};
+use std::time::Duration;
+use tonic::{Status, transport::Channel};
 
-/// Jobs that are asked for at once.
+/// Jobs or stages that are asked for at once.
 const PAGE: u32 = 500;
+
+/// Attempts to take up a stream that broke, one after the other.
+const ATTEMPTS: u32 = 60;
+/// Time between two of them.
+const PAUSE: Duration = Duration::from_secs(1);
 
 type Client = JobServiceClient<Channel>;
 
@@ -29,18 +36,74 @@ pub(super) async fn list(client: &mut Client, states: &[JobState]) -> Result<Vec
 pub(super) async fn show(client: &mut Client, name: String) -> Result<(Job, Vec<Stage>), ClientError> {
     let answer = client.get_job(GetJobRequest { name: name.clone() }).await?.into_inner();
     let job = answer.job.unwrap_or_default();
+    let damaged = job.state() == JobState::Damaged;
+    let stages = if damaged { Vec::new() } else { stages(client, name).await? };
+    Ok((job, stages))
+}
+
+pub(super) async fn stages(client: &mut Client, job: String) -> Result<Vec<Stage>, ClientError> {
+    let mut request = ListStagesRequest { job, page_size: PAGE, page_token: String::new() };
     let mut stages = Vec::new();
-    if job.state() == JobState::Damaged {
-        return Ok((job, stages));
+    loop {
+        let page = client.list_stages(request.clone()).await?.into_inner();
+        stages.extend(page.stages);
+        if page.next_page_token.is_empty() {
+            return Ok(stages);
+        }
+        request.page_token = page.next_page_token;
     }
-    for stage in 0..=job.stage {
-        match client.get_stage(GetStageRequest { job: name.clone(), stage }).await {
-            Ok(answer) => stages.extend(answer.into_inner().stage),
-            Err(status) if status.code() == Code::NotFound => {}
-            Err(status) => return Err(status.into()),
+}
+
+pub(super) async fn export(client: &mut Client, job: String) -> Result<Schedule, ClientError> {
+    let mut request = ExportScheduleRequest { job, start_step: 0 };
+    let mut whole = Schedule::default();
+    loop {
+        let part = client.export_schedule(request.clone()).await?.into_inner();
+        let schedule = part.schedule.unwrap_or_default();
+        let pieces = [std::mem::take(&mut whole.pieces), schedule.pieces].concat();
+        whole = Schedule { pieces, ..schedule };
+        match part.next_step {
+            Some(step) => request.start_step = step,
+            None => return Ok(whole),
         }
     }
-    Ok((job, stages))
+}
+
+/// Shows a job after every change until it ends; a stream that breaks is resumed.
+pub(super) async fn watch(
+    target: &Target,
+    name: String,
+    mut show: impl FnMut(&Job) -> std::io::Result<()>,
+) -> Result<(), ClientError> {
+    let mut request = WatchJobRequest { name, from_revision: 0 };
+    let mut failed = 0;
+    loop {
+        match follow(target, &mut request, &mut failed, &mut show).await {
+            Err(error) if error.is_passing() && failed < ATTEMPTS => {
+                failed += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn follow(
+    target: &Target,
+    request: &mut WatchJobRequest,
+    failed: &mut u32,
+    show: &mut impl FnMut(&Job) -> std::io::Result<()>,
+) -> Result<(), ClientError> {
+    let mut stream = target.jobs().await?.watch_job(request.clone()).await?.into_inner();
+    while let Some(response) = stream.message().await? {
+        let job = response.job.unwrap_or_default();
+        (*failed, request.from_revision) = (0, job.revision);
+        show(&job)?;
+        if matches!(job.state(), JobState::Finished | JobState::Cancelled | JobState::Failed) {
+            return Ok(());
+        }
+    }
+    Err(Status::unavailable("the server ended the stream").into())
 }
 
 pub(super) async fn cancel(client: &mut Client, name: String) -> Result<Job, ClientError> {

@@ -5,7 +5,7 @@ use autolrs_proto::v1::job_service_client::JobServiceClient;
 use clap::Args;
 use std::time::Duration;
 use tonic::{
-    Status,
+    Code, Status,
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt;
@@ -55,6 +55,18 @@ impl ClientError {
             Self::Url(_) => exit::USAGE,
             Self::Unreachable { .. } | Self::Refused(_) | Self::NotServing(_) => exit::FAILED,
             Self::Io(_) => exit::INTERNAL,
+        }
+    }
+}
+
+impl ClientError {
+    /// Whether the server may be back soon.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            // The transport says UNKNOWN when a connection breaks.
+            Self::Refused(status) => matches!(status.code(), Code::Unavailable | Code::Unknown),
+            Self::Url(_) | Self::NotServing(_) | Self::Io(_) => false,
         }
     }
 }

@@ -5,9 +5,9 @@ use super::{
     client::{ClientError, Target, block_on},
     render,
 };
-use autolrs_proto::v1::{Job, JobState};
+use autolrs_proto::v1::JobState;
 use clap::{Args, Subcommand, ValueEnum};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 
 /// What to ask.
 #[derive(Debug, Subcommand)]
@@ -28,6 +28,33 @@ pub enum JobsCommand {
         /// Where and how.
         #[command(flatten)]
         ask: Ask,
+    },
+    /// The stages of a job with their searches.
+    Stages {
+        /// The job's name.
+        name: String,
+        /// Where and how.
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Follow a job until it ends: a line after every change.
+    Watch {
+        /// The job's name.
+        name: String,
+        /// Where and how.
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// The LR of every step that a job has kept, to run its schedule again without a server.
+    Export {
+        /// The job's name.
+        name: String,
+        /// The server.
+        #[command(flatten)]
+        target: Target,
+        /// In which form.
+        #[arg(long, value_enum, default_value_t = Form::Json)]
+        output: Form,
     },
     /// End a job without training on, at its trainer's next switch point.
     Cancel {
@@ -78,6 +105,15 @@ enum Output {
     Json,
 }
 
+/// In which form a schedule is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// A few pieces of curves; described at `Schedule` in the proto.
+    Json,
+    /// One line per step.
+    Csv,
+}
+
 fn parse_state(text: &str) -> Result<JobState, String> {
     let name = format!("JOB_STATE_{}", text.to_ascii_uppercase());
     let state = JobState::from_str_name(&name).filter(|&state| state != JobState::Unspecified);
@@ -92,47 +128,67 @@ fn parse_state(text: &str) -> Result<JobState, String> {
 /// # Errors
 /// If the server can't be reached or refuses.
 pub fn run(command: JobsCommand) -> Result<(), ClientError> {
-    let text = block_on(answer(command))?;
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    block_on(answer(command, &mut out))?;
+    Ok(out.flush()?)
 }
 
-async fn answer(command: JobsCommand) -> Result<String, ClientError> {
-    Ok(match command {
+async fn answer(command: JobsCommand, out: &mut impl Write) -> Result<(), ClientError> {
+    let text = match command {
         JobsCommand::List { state, ask } => {
             let jobs = calls::list(&mut ask.target.jobs().await?, &state).await?;
-            match ask.output {
-                Output::Text => render::text::list(&jobs),
-                Output::Json => render::json::list(&jobs),
-            }
+            ask.choose(|| render::text::list(&jobs), || render::json::list(&jobs))
         }
         JobsCommand::Show { name, ask } => {
             let (job, stages) = calls::show(&mut ask.target.jobs().await?, name).await?;
-            match ask.output {
-                Output::Text => render::text::show(&job, &stages),
-                Output::Json => render::json::show(&job, &stages),
+            ask.choose(|| render::text::show(&job, &stages), || render::json::show(&job, &stages))
+        }
+        JobsCommand::Stages { name, ask } => {
+            let stages = calls::stages(&mut ask.target.jobs().await?, name).await?;
+            ask.choose(|| render::text::stages(&stages), || render::json::stages(&stages))
+        }
+        JobsCommand::Watch { name, ask } => {
+            let mut last = String::new();
+            return calls::watch(&ask.target, name, |job| {
+                let line = ask.choose(|| render::text::line(job), || render::json::line(job));
+                if line != last {
+                    out.write_all(line.as_bytes())?;
+                    out.flush()?;
+                    last = line;
+                }
+                Ok(())
+            })
+            .await;
+        }
+        JobsCommand::Export { name, target, output } => {
+            let schedule = calls::export(&mut target.jobs().await?, name).await?;
+            match output {
+                Form::Json => render::schedule::json(out, &schedule)?,
+                Form::Csv => render::schedule::csv(out, &schedule)?,
             }
+            return Ok(());
         }
         JobsCommand::Cancel { name, ask } => {
             let job = calls::cancel(&mut ask.target.jobs().await?, name).await?;
-            ask.accepted(&job)
+            ask.choose(|| render::text::accepted(&job), || render::json::job_only(&job))
         }
         JobsCommand::Finish { name, cooldown_steps, ask } => {
             let job = calls::finish(&mut ask.target.jobs().await?, name, cooldown_steps).await?;
-            ask.accepted(&job)
+            ask.choose(|| render::text::accepted(&job), || render::json::job_only(&job))
         }
         JobsCommand::Delete { name, target } => {
             calls::delete(&mut target.jobs().await?, name.clone()).await?;
             format!("job {name} is deleted\n")
         }
-    })
+    };
+    Ok(out.write_all(text.as_bytes())?)
 }
 
 impl Ask {
-    /// The job after a request that was accepted.
-    fn accepted(&self, job: &Job) -> String {
+    fn choose(&self, text: impl FnOnce() -> String, json: impl FnOnce() -> String) -> String {
         match self.output {
-            Output::Text => render::text::accepted(job),
-            Output::Json => render::json::job_only(job),
+            Output::Text => text(),
+            Output::Json => json(),
         }
     }
 }

@@ -2,19 +2,26 @@
 
 use super::{
     Edge, TENANT,
-    convert::{job, requests, stage},
-    respond,
+    convert::{job, requests, schedule, stage},
+    respond, watch,
 };
-use crate::{actor::Message, error::Error};
+use crate::{
+    actor::{Message, Shown},
+    error::Error,
+};
 use autolrs_proto::v1::{
     CancelJobRequest, CancelJobResponse, CreateJobRequest, CreateJobResponse, DeleteJobRequest,
-    DeleteJobResponse, FinishJobRequest, FinishJobResponse, GetJobRequest, GetJobResponse, GetStageRequest,
-    GetStageResponse, ListJobsRequest, ListJobsResponse, ValidateJobSpecRequest, ValidateJobSpecResponse,
-    job_service_server::JobService,
+    DeleteJobResponse, ExportScheduleRequest, ExportScheduleResponse, FinishJobRequest, FinishJobResponse,
+    GetJobRequest, GetJobResponse, GetStageRequest, GetStageResponse, ListJobsRequest, ListJobsResponse,
+    ListStagesRequest, ListStagesResponse, ValidateJobSpecRequest, ValidateJobSpecResponse, WatchJobRequest,
+    WatchJobResponse, job_service_server::JobService,
 };
 use prost::Message as _;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 use tracing::Span;
+
+type JobStream = ReceiverStream<Result<WatchJobResponse, Status>>;
 
 /// The service for people and their tools.
 pub struct Jobs(Edge);
@@ -92,6 +99,47 @@ impl Jobs {
     }
 }
 
+impl Jobs {
+    async fn stages(&self, request: ListStagesRequest) -> Result<ListStagesResponse, Error> {
+        let (name, first, size) = requests::stages(request)?;
+        let last = match self.0.call(&name, Message::Show).await? {
+            Shown::Whole(job) => job.view.last_stage(),
+            Shown::Damaged { name, detail } => return Err(Error::JobDamaged { job: name, detail }),
+        };
+        let mut response = ListStagesResponse::default();
+        let mut bytes = 0;
+        for number in first..=last {
+            let found = match self.0.ask(&name, |reply| Message::Stage(number, reply)).await {
+                Ok(view) => stage::encode(&view),
+                Err(Error::StageNotFound { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            bytes += found.encoded_len();
+            let full = response.stages.len() == size || bytes > self.0.page_bytes;
+            if full && !response.stages.is_empty() {
+                response.next_page_token = requests::encode_token(&number.to_string());
+                break;
+            }
+            response.stages.push(found);
+        }
+        Ok(response)
+    }
+
+    async fn watch(&self, request: WatchJobRequest) -> Result<JobStream, Error> {
+        let name = requests::name("name", request.name)?;
+        let place = self.0.watchers.clone().try_acquire_owned();
+        let place = place.map_err(|_| Error::LimitReached { limit: "WatchJob streams" })?;
+        let stream = watch::start(self.0.clone(), name, request.from_revision, place).await?;
+        Ok(ReceiverStream::new(stream))
+    }
+
+    async fn export(&self, request: ExportScheduleRequest) -> Result<ExportScheduleResponse, Error> {
+        let name = requests::name("job", request.job)?;
+        let view = self.0.call(&name, Message::Export).await?;
+        Ok(schedule::encode(&view, request.start_step))
+    }
+}
+
 /// Puts the caller's identifier into the log lines of this RPC.
 fn trace(request_id: &str) {
     if !request_id.is_empty() {
@@ -101,6 +149,12 @@ fn trace(request_id: &str) {
 
 #[async_trait]
 impl JobService for Jobs {
+    type WatchJobStream = JobStream;
+
+    async fn watch_job(&self, request: Request<WatchJobRequest>) -> Result<Response<JobStream>, Status> {
+        respond(self.watch(request.into_inner()).await)
+    }
+
     async fn validate_job_spec(
         &self,
         request: Request<ValidateJobSpecRequest>,
@@ -153,6 +207,20 @@ impl JobService for Jobs {
     ) -> Result<Response<GetStageResponse>, Status> {
         respond(self.stage(request.into_inner()).await)
     }
+
+    async fn list_stages(
+        &self,
+        request: Request<ListStagesRequest>,
+    ) -> Result<Response<ListStagesResponse>, Status> {
+        respond(self.stages(request.into_inner()).await)
+    }
+
+    async fn export_schedule(
+        &self,
+        request: Request<ExportScheduleRequest>,
+    ) -> Result<Response<ExportScheduleResponse>, Status> {
+        respond(self.export(request.into_inner()).await)
+    }
 }
 
 #[cfg(test)]
@@ -175,6 +243,7 @@ mod tests {
             registry: Registry::new(Arc::new(MemoryStore::default()), Clock::start(), bounds),
             draining: CancellationToken::new(),
             trainers: Arc::new(Semaphore::new(1)),
+            watchers: Arc::new(Semaphore::new(1)),
             request_timeout: Duration::from_secs(30),
             page_bytes,
         });

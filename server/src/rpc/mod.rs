@@ -5,6 +5,7 @@ mod jobs;
 pub mod status;
 mod stream;
 mod trainer;
+mod watch;
 
 pub use jobs::Jobs;
 pub use trainer::Trainers;
@@ -32,6 +33,8 @@ pub struct Edge {
     pub draining: CancellationToken,
     /// Places for `Train` streams.
     pub trainers: Arc<Semaphore>,
+    /// Places for `WatchJob` streams.
+    pub watchers: Arc<Semaphore>,
     /// Longest time for one answer.
     pub request_timeout: Duration,
     /// Most bytes of a page of jobs, one job excepted.

@@ -2,7 +2,11 @@
 
 use autolrs_core::{
     directive::Directive,
-    job::{Ack, Answer, Cancel, Checkpoint, Event, Finish, Job, Open, Opened, Refusal, Report, Row},
+    job::{
+        Ack, Answer, Cancel, Checkpoint, DirectiveRecord, Event, Finish, Job, Open, Opened, Refusal, Report,
+        Row,
+    },
+    lr_pieces::Piece,
     spec::ResolvedSpec,
 };
 use std::collections::BTreeMap;
@@ -12,6 +16,7 @@ pub struct SimServer {
     job: Job,
     stored: Vec<u8>,
     checkpoints: BTreeMap<u64, Checkpoint>,
+    records: BTreeMap<u64, DirectiveRecord>,
     given: BTreeMap<u64, Directive>,
 }
 
@@ -20,7 +25,7 @@ impl SimServer {
     pub fn new(spec: ResolvedSpec) -> Self {
         let job = Job::create(spec, 0xfeed);
         let stored = encoded(&job);
-        Self { job, stored, checkpoints: BTreeMap::new(), given: BTreeMap::new() }
+        Self { job, stored, checkpoints: BTreeMap::new(), records: BTreeMap::new(), given: BTreeMap::new() }
     }
 
     /// The job.
@@ -70,6 +75,18 @@ impl SimServer {
         self.event(Event::Cancel(Cancel { request_id: "cancel".into(), live: true })).map(drop)
     }
 
+    /// The LR of every step that was kept.
+    ///
+    /// # Panics
+    /// If a record is missing.
+    pub fn kept_line(&self) -> Vec<Piece> {
+        let mut line = self.job.kept_line();
+        while let Some(seq) = line.wants() {
+            line.add(&self.records[&seq]);
+        }
+        line.finish()
+    }
+
     /// A directive that was given, or a fallback inside one.
     pub fn directive(&self, seq: u64) -> Option<&Directive> {
         self.given.get(&seq).or_else(|| self.given.values().find_map(|d| d.fallback_with(seq)))
@@ -93,8 +110,12 @@ impl SimServer {
             match row {
                 Row::Checkpoint(checkpoint) => drop(self.checkpoints.insert(checkpoint.seq(), *checkpoint)),
                 Row::DropCheckpoint(seq) => drop(self.checkpoints.remove(&seq)),
-                Row::Clear => self.checkpoints.clear(),
-                Row::Directive(_) | Row::Trial(_) | Row::Commit(_) | Row::StageEnd(_) => {}
+                Row::Clear => {
+                    self.checkpoints.clear();
+                    self.records.clear();
+                }
+                Row::Directive(record) => drop(self.records.insert(record.directive.seq, *record)),
+                Row::Trial(_) | Row::Commit(_) | Row::StageEnd(_) => {}
             }
         }
         Ok(effects.answer)

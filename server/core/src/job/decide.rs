@@ -27,10 +27,10 @@ impl Job {
 
     /// Enters the steps run of a directive that is over, and its record.
     pub(super) fn close_books(&mut self, current: &Current, steps: u64, end: End, rows: &mut Vec<Row>) {
+        rows.push(Row::Directive(Box::new(DirectiveRecord { steps, ..self.record(current, end) })));
         if let Some(run) = current.directive.run() {
             self.books.run(run.phase, steps);
         }
-        rows.push(Row::Directive(Box::new(DirectiveRecord { steps, ..self.record(current, end) })));
     }
 
     fn decide(&mut self, current: &Current, end: End, rows: &mut Vec<Row>) -> Plan {
@@ -165,10 +165,13 @@ impl Job {
         }
     }
 
-    fn record(&self, current: &Current, end: End) -> DirectiveRecord {
+    /// The record of the current directive, whose own steps are not in the books yet.
+    pub(super) fn record(&self, current: &Current, end: End) -> DirectiveRecord {
         DirectiveRecord {
             directive: current.directive.clone(),
             session: self.session,
+            follows: current.follows,
+            kept_before: self.books.spent.committed,
             end,
             steps: current.progress.received(),
             losses: downsample(&current.progress.losses, 128),

@@ -2,7 +2,7 @@
 //!
 //! - in: [`Job::admit`] judges an [`Event`] and may refuse it; [`Job::apply`] then can't fail;
 //! - out: [`Effects`]: the answer, and the rows to store with the job;
-//! - getters: [`Job::view`], [`Job::heartbeat`], [`Job::interrupt`].
+//! - getters: [`Job::view`], [`Job::kept_line`], [`Job::heartbeat`], [`Job::interrupt`].
 //!
 //! The caller stores the job and the rows before it lets the answer out whenever [`Admitted::must_store`] says so:
 //! a decision is durable before it is visible.
@@ -17,6 +17,7 @@
 mod coda;
 mod decide;
 mod event;
+mod kept_line;
 mod open;
 mod operator;
 mod record;
@@ -27,6 +28,7 @@ pub use event::{
     Ack, Answer, Cancel, Effects, Event, Finish, Holder, Open, Opened, Refusal, Report, Resume,
     StoppedBecause, Validation,
 };
+pub use kept_line::KeptLine;
 pub use record::{Books, Checkpoint, DirectiveRecord, End, Row};
 pub use view::{JobState, View};
 

@@ -71,6 +71,10 @@ pub struct DirectiveRecord {
     pub directive: Directive,
     /// The session it was given to first.
     pub session: u64,
+    /// Number of the directive before; 0: none.
+    pub follows: u64,
+    /// Committed steps that the trainer's state held before its first step.
+    pub kept_before: u64,
     /// How it ended.
     pub end: End,
     /// Steps run.

@@ -57,6 +57,13 @@ pub struct View {
     pub warnings: Vec<String>,
 }
 
+impl View {
+    /// The newest stage that there can be something to say about.
+    pub fn last_stage(&self) -> u32 {
+        self.commits.iter().map(|commit| commit.0).fold(self.stage, u32::max)
+    }
+}
+
 impl Job {
     /// The job as people see it.
     pub fn view(&self) -> View {

@@ -37,12 +37,18 @@ pub fn spec(total_steps: u64, policy: PolicySpec) -> ResolvedSpec {
 pub struct Desk {
     pub job: Job,
     pub checkpoints: BTreeMap<u64, Checkpoint>,
+    pub directives: BTreeMap<u64, DirectiveRecord>,
     pub rows: Vec<Row>,
 }
 
 impl Desk {
     pub fn new(spec: ResolvedSpec) -> Self {
-        Self { job: Job::create(spec, UID), checkpoints: BTreeMap::new(), rows: Vec::new() }
+        Self {
+            job: Job::create(spec, UID),
+            checkpoints: BTreeMap::new(),
+            directives: BTreeMap::new(),
+            rows: Vec::new(),
+        }
     }
 
     pub fn send(&mut self, mut event: Event) -> Result<Answer, Refusal> {
@@ -60,7 +66,13 @@ impl Desk {
                 Row::DropCheckpoint(seq) => {
                     self.checkpoints.remove(seq).expect("a checkpoint that is dropped was kept");
                 }
-                Row::Clear => self.checkpoints.clear(),
+                Row::Directive(record) => {
+                    self.directives.insert(record.directive.seq, (**record).clone());
+                }
+                Row::Clear => {
+                    self.checkpoints.clear();
+                    self.directives.clear();
+                }
                 _ => {}
             }
         }
@@ -107,6 +119,15 @@ impl Desk {
     /// What the store would hold of the job.
     pub fn stored(&self) -> Vec<u8> {
         postcard::to_stdvec(&self.job).unwrap()
+    }
+
+    /// The LR of every kept step, as an export gives it.
+    pub fn kept_lrs(&self) -> Vec<f64> {
+        let mut line = self.job.kept_line();
+        while let Some(seq) = line.wants() {
+            line.add(&self.directives[&seq]);
+        }
+        line.finish().iter().flat_map(|piece| (0..piece.steps).map(|i| piece.lr(i))).collect()
     }
 
     /// The server dies and comes back: what is not stored is gone.

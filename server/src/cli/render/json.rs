@@ -15,12 +15,22 @@ pub fn show(job: &Job, stages: &[Stage]) -> String {
     print(&value)
 }
 
+/// `{"stages": [...]}`
+pub fn stages(stages: &[Stage]) -> String {
+    print(&json!({ "stages": stages.iter().map(stage).collect::<Vec<_>>() }))
+}
+
+/// The job on one line.
+pub fn line(job: &Job) -> String {
+    format!("{}\n", self::job(job))
+}
+
 /// The job alone.
 pub fn job_only(job: &Job) -> String {
     print(&self::job(job))
 }
 
-fn print(value: &Value) -> String {
+pub(super) fn print(value: &Value) -> String {
     format!("{value:#}\n")
 }
 

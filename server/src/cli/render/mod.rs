@@ -1,13 +1,18 @@
-//! Jobs and stages as text for people and as JSON for machines.
+//! Jobs, stages and schedules as text for people and as JSON for machines.
 
 pub mod json;
+pub mod schedule;
 pub mod text;
 
-use autolrs_proto::v1::{Failure, Job, Phase, trial::Outcome};
+use autolrs_proto::v1::{Failure, Job, JobState, Phase, trial::Outcome};
 
 /// The last part of an enum value's name in the proto, in small letters.
 fn state(job: &Job) -> String {
-    job.state().as_str_name().trim_start_matches("JOB_STATE_").to_ascii_lowercase()
+    state_name(job.state())
+}
+
+fn state_name(state: JobState) -> String {
+    state.as_str_name().trim_start_matches("JOB_STATE_").to_ascii_lowercase()
 }
 
 fn phase(job: &Job) -> Option<String> {

@@ -24,6 +24,17 @@ pub fn list(jobs: &[Job]) -> String {
     table(std::iter::once(head.map(str::to_owned).to_vec()).chain(rows).collect())
 }
 
+/// A job on one line.
+pub fn line(job: &Job) -> String {
+    let steps = job.steps.unwrap_or_default();
+    let total = steps.committed + steps.search + steps.lost;
+    let trial = job.trial.map(|trial| format!(", trial {trial}")).unwrap_or_default();
+    let place =
+        super::phase(job).map(|phase| format!("  {phase}, stage {}{trial}", job.stage)).unwrap_or_default();
+    let (lr, loss) = (lr(job.lr), loss(job.train_loss));
+    format!("{}{place}  step {total} of {}  lr {lr}  loss {loss}\n", super::state(job), job.total_steps)
+}
+
 /// A job after an operator's request.
 pub fn accepted(job: &Job) -> String {
     let ended = matches!(job.state(), JobState::Finished | JobState::Cancelled | JobState::Failed);
@@ -42,6 +53,14 @@ pub fn show(job: &Job, stages: &[Stage]) -> String {
         text.push_str(&show_stage(stage));
     }
     text
+}
+
+/// Stages with their searches.
+pub fn stages(stages: &[Stage]) -> String {
+    if stages.is_empty() {
+        return "no stage yet\n".into();
+    }
+    stages.iter().map(show_stage).collect::<Vec<_>>().join("\n")
 }
 
 fn summary(job: &Job) -> Vec<(&'static str, String)> {
@@ -172,6 +191,14 @@ mod tests {
         assert_eq!(lines[0], "NAME    STATE     POLICY  STEPS  OF    OVERHEAD  LR  LOSS");
         assert_eq!(lines[1], "a       training  scan    400    1000  25.0 %    -   -");
         assert_eq!(list(&[]), "no jobs\n");
+    }
+
+    #[test]
+    fn a_watched_job_takes_one_line() {
+        assert_eq!(line(&job()), "training  step 400 of 1000  lr -  loss -\n");
+        let trial = Job { phase: 2, trial: Some(3), lr: Some(0.1), train_loss: Some(0.5), ..job() };
+        let text = "training  trial, stage 0, trial 3  step 400 of 1000  lr 1.000e-1  loss 0.5000\n";
+        assert_eq!(line(&trial), text);
     }
 
     #[test]

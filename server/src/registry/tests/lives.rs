@@ -127,6 +127,25 @@ async fn a_deleted_job_is_gone_and_its_name_is_free() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_watched_job_stays_in_memory_and_tells_of_every_change() {
+    let server = Server::new();
+    let made = server.create(STEPS).await.unwrap();
+    let (view, mut mark) = server.registry.ask(&server.key, Message::Watch).await.unwrap();
+    assert_eq!((&view, mark.borrow().version), (&made, made.revision));
+    tokio::time::sleep(Duration::from_secs(2000)).await;
+    assert!(!mark.has_changed().unwrap());
+    let opened = server.open(Open::default()).await.unwrap();
+    assert!(mark.has_changed().unwrap() && mark.borrow_and_update().version > made.revision);
+    server.report(losses(&opened, 40)).await.unwrap();
+    assert_eq!(mark.borrow_and_update().received_through, 40);
+    server.show().await;
+    assert!(!mark.has_changed().unwrap());
+    drop(mark);
+    tokio::time::sleep(Duration::from_secs(1201)).await;
+    assert_eq!(server.live(), 0);
+}
+
 #[tokio::test]
 async fn pages_show_jobs_in_memory_as_they_are_there() {
     let server = Server::new();

@@ -79,7 +79,8 @@ fn encode_run(run: &Run) -> pb::Run {
     }
 }
 
-fn piece(piece: &Piece) -> pb::LrPiece {
+/// A piece of an LR line.
+pub(super) fn piece(piece: &Piece) -> pb::LrPiece {
     use pb::lr_piece::Shape as Wire;
     let (shape, exponent, origin) = match piece.shape {
         Shape::Constant => (Wire::Constant, 0.0, 0.0),

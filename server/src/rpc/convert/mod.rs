@@ -5,6 +5,7 @@ pub(super) mod job;
 pub(super) mod open;
 pub(super) mod report;
 pub(super) mod requests;
+pub(super) mod schedule;
 pub(super) mod spec;
 pub(super) mod stage;
 

@@ -85,9 +85,7 @@ pub(in crate::rpc) struct Page {
 
 pub(in crate::rpc) fn list(wire: &pb::ListJobsRequest) -> Result<Page, Error> {
     let mut violations = Violations::default();
-    if wire.page_size > MAX_PAGE {
-        violations.add("page_size", format!("must be at most {MAX_PAGE}, is {}", wire.page_size));
-    }
+    let size = violations.page_size(wire.page_size);
     let after = match wire.page_token.as_str() {
         "" => Some(None),
         token => decode_token(token).map(Some),
@@ -102,11 +100,35 @@ pub(in crate::rpc) fn list(wire: &pb::ListJobsRequest) -> Result<Page, Error> {
             _ => violations.add("states", format!("must be states of this version, has {number}")),
         }
     }
-    let size = if wire.page_size == 0 { DEFAULT_PAGE } else { wire.page_size };
-    violations.finish("", after.map(|after| Page { size: size as usize, after, states }))
+    violations.finish("", after.map(|after| Page { size, after, states }))
 }
 
-/// The token of the page after the one that ends with `name`.
+/// The job, the first stage and the size of a page of stages.
+pub(in crate::rpc) fn stages(wire: pb::ListStagesRequest) -> Result<(String, u32, usize), Error> {
+    let mut violations = Violations::default();
+    violations.name("job", &wire.job);
+    let size = violations.page_size(wire.page_size);
+    let first = match wire.page_token.as_str() {
+        "" => Some(0),
+        token => decode_token(token).and_then(|stage| stage.parse().ok()),
+    };
+    if first.is_none() {
+        violations.add("page_token", "must be the next_page_token of an earlier answer");
+    }
+    violations.finish(&wire.job.clone(), first.map(|first| (wire.job, first, size)))
+}
+
+impl Violations {
+    /// The size of a page that is asked for.
+    fn page_size(&mut self, asked: u32) -> usize {
+        if asked > MAX_PAGE {
+            self.add("page_size", format!("must be at most {MAX_PAGE}, is {asked}"));
+        }
+        if asked == 0 { DEFAULT_PAGE as usize } else { asked as usize }
+    }
+}
+
+/// The token of a page, from what tells where it starts.
 pub(in crate::rpc) fn encode_token(name: &str) -> String {
     name.bytes().fold(TOKEN_V1.to_owned(), |token, byte| token + &format!("{byte:02x}"))
 }
@@ -178,6 +200,14 @@ mod tests {
         for bad in ["x", "1zz", "16", "1ff", "a.b"] {
             assert_eq!(fields(list(&page(bad))), ["page_token"], "{bad}");
         }
+        let of = |token: String| pb::ListStagesRequest { job: "a".into(), page_token: token, page_size: 7 };
+        assert_eq!(stages(of(encode_token("12"))), Ok(("a".into(), 12, 7)));
+        assert_eq!(fields(stages(of(encode_token("x")))), ["page_token"]);
+        let wrong = pb::ListStagesRequest { page_size: 1001, ..of("y".into()) };
+        assert_eq!(
+            fields(stages(pb::ListStagesRequest { job: "A".into(), ..wrong })),
+            ["job", "page_size", "page_token"]
+        );
         let wrong = pb::ListJobsRequest { page_size: 1001, states: vec![0, 99], page_token: "x".into() };
         assert_eq!(fields(list(&wrong)), ["page_size", "page_token", "states", "states"]);
     }
