@@ -14,7 +14,8 @@ mod wire;
 pub use autolrs_core::{
     directive::{DoneReason, Failure, Phase, Slot, SlotOp},
     spec::{
-        ConstantOptions, CosineOptions, JobSpec, LossBound, PaperOptions, PolicySpec, ScanOptions, WsdOptions,
+        ClrOptions, ConstantOptions, CosineOptions, JobSpec, LossBound, OneCycleOptions, PaperOptions,
+        PolicySpec, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
     },
 };
 pub use config::{

@@ -2,14 +2,16 @@
 //! values are judged by the server.
 
 use autolrs_client::{
-    ConstantOptions, CosineOptions, Error, JobSpec, LossBound, PaperOptions, PolicySpec, ScanOptions,
-    WsdOptions,
+    ClrOptions, ConstantOptions, CosineOptions, Error, JobSpec, LossBound, OneCycleOptions, PaperOptions,
+    PolicySpec, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
 };
 use pyo3::{
     prelude::*,
     types::{PyBool, PyDict},
 };
 use std::collections::BTreeMap;
+
+const POLICIES: &str = "scan, paper, constant, cosine, wsd, step, one_cycle, clr, sgdr";
 
 /// Reads the description. Every violation is reported.
 pub(crate) fn read(spec: &Bound<'_, PyDict>, switch_every: u64) -> Result<JobSpec, Error> {
@@ -41,8 +43,7 @@ pub(crate) fn read(spec: &Bound<'_, PyDict>, switch_every: u64) -> Result<JobSpe
     let policy = policy(&name, &mut options);
     match policy {
         Some(_) => violations.extend(options.finish()),
-        None => violations
-            .push(("policy".into(), format!("must be scan, paper, constant, cosine or wsd, is {name:?}"))),
+        None => violations.push(("policy".into(), format!("must be one of {POLICIES}, is {name:?}"))),
     }
     if violations.is_empty() { Ok(JobSpec { policy, ..job }) } else { Err(Error::InvalidSpec { violations }) }
 }
@@ -76,6 +77,31 @@ fn policy(name: &str, options: &mut Fields<'_, '_>) -> Option<PolicySpec> {
             lr: options.take("lr"),
             warmup_steps: options.take("warmup_steps"),
             cooldown_steps: options.take("cooldown_steps"),
+        }),
+        "step" => PolicySpec::Step(StepOptions {
+            lr: options.take("lr"),
+            warmup_steps: options.take("warmup_steps"),
+            step_size: options.take("step_size"),
+            milestones: options.take("milestones").unwrap_or_default(),
+            gamma: options.take("gamma"),
+        }),
+        "one_cycle" => PolicySpec::OneCycle(OneCycleOptions {
+            max_lr: options.take("max_lr"),
+            pct_start: options.take("pct_start"),
+            div_factor: options.take("div_factor"),
+            final_div_factor: options.take("final_div_factor"),
+        }),
+        "clr" => PolicySpec::Clr(ClrOptions {
+            base_lr: options.take("base_lr"),
+            max_lr: options.take("max_lr"),
+            step_size: options.take("step_size"),
+        }),
+        "sgdr" => PolicySpec::Sgdr(SgdrOptions {
+            lr: options.take("lr"),
+            warmup_steps: options.take("warmup_steps"),
+            t0: options.take("t0"),
+            t_mult: options.take("t_mult"),
+            end_factor: options.take("end_factor"),
         }),
         _ => return None,
     })
@@ -141,6 +167,7 @@ fn kind(rust: &str) -> &'static str {
     match rust {
         "f64" => "a number",
         "u64" | "u32" => "a whole number that is not negative",
+        "alloc::vec::Vec<u64>" => "a list of whole numbers that are not negative",
         "bool" => "True or False",
         "alloc::string::String" => "a string",
         _ => "a dictionary",

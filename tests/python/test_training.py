@@ -236,10 +236,21 @@ def test_no_warning_in_a_healthy_run(server: Server) -> None:
         finish(schedule, model, optimizer)
 
 
-@pytest.mark.parametrize("policy", ["paper", "wsd"])
+OTHER_POLICIES: dict[str, dict[str, Any]] = {
+    "paper": {"tau": 50, "tau_max": 200},
+    "constant": {"warmup_steps": 30},
+    "cosine": {"warmup_steps": 30},
+    "wsd": {"warmup_steps": 30},
+    "step": {"milestones": [300, 500], "gamma": 0.2},
+    "one_cycle": {"pct_start": 0.25},
+    "clr": {"step_size": 50},
+    "sgdr": {"t0": 100},
+}
+
+
+@pytest.mark.parametrize("policy", OTHER_POLICIES)
 def test_other_policies(server: Server, policy: str) -> None:
-    options = {"tau": 50, "tau_max": 200} if policy == "paper" else {"warmup_steps": 30}
-    schedule, model, optimizer = open_schedule(server, policy=policy, options=options)
+    schedule, model, optimizer = open_schedule(server, policy=policy, options=OTHER_POLICIES[policy])
     finish(schedule, model, optimizer)
     searched = sum(step.kind == "search" for step in schedule.history)
     assert schedule.total_step == DONE and (searched > 0) is (policy == "paper")

@@ -51,5 +51,30 @@ fn policy(policy: &PolicySpec) -> job_spec::Policy {
             warmup_steps: o.warmup_steps,
             cooldown_steps: o.cooldown_steps,
         }),
+        PolicySpec::Step(o) => job_spec::Policy::Step(v1::StepPolicy {
+            lr: o.lr,
+            warmup_steps: o.warmup_steps,
+            step_size: o.step_size,
+            milestones: o.milestones.clone(),
+            gamma: o.gamma,
+        }),
+        PolicySpec::OneCycle(o) => job_spec::Policy::OneCycle(v1::OneCyclePolicy {
+            max_lr: o.max_lr,
+            pct_start: o.pct_start,
+            div_factor: o.div_factor,
+            final_div_factor: o.final_div_factor,
+        }),
+        PolicySpec::Clr(o) => job_spec::Policy::Clr(v1::ClrPolicy {
+            base_lr: o.base_lr,
+            max_lr: o.max_lr,
+            step_size: o.step_size,
+        }),
+        PolicySpec::Sgdr(o) => job_spec::Policy::Sgdr(v1::SgdrPolicy {
+            lr: o.lr,
+            warmup_steps: o.warmup_steps,
+            t0: o.t0,
+            t_mult: o.t_mult,
+            end_factor: o.end_factor,
+        }),
     }
 }

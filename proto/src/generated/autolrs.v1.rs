@@ -734,7 +734,7 @@ pub struct JobSpec {
     #[prost(oneof = "job_spec::LossBound", tags = "6, 7")]
     pub loss_bound: ::core::option::Option<job_spec::LossBound>,
     /// The rule that schedules the LR. Default: scan.
-    #[prost(oneof = "job_spec::Policy", tags = "20, 21, 22, 23, 24")]
+    #[prost(oneof = "job_spec::Policy", tags = "20, 21, 22, 23, 24, 25, 26, 27, 28")]
     pub policy: ::core::option::Option<job_spec::Policy>,
 }
 /// Nested message and enum types in `JobSpec`.
@@ -750,7 +750,7 @@ pub mod job_spec {
         LossUnbounded(bool),
     }
     /// The rule that schedules the LR. Default: scan.
-    #[derive(Clone, Copy, PartialEq, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Policy {
         /// Search once on short branches, hold, cool down.
         #[prost(message, tag = "20")]
@@ -767,6 +767,18 @@ pub mod job_spec {
         /// Warm-up, stable, linear decay.
         #[prost(message, tag = "24")]
         Wsd(super::WsdPolicy),
+        /// The LR falls by a factor at given steps.
+        #[prost(message, tag = "25")]
+        Step(super::StepPolicy),
+        /// One rise and one long fall (Smith & Topin 2018).
+        #[prost(message, tag = "26")]
+        OneCycle(super::OneCyclePolicy),
+        /// Triangles between two LRs (Smith 2017).
+        #[prost(message, tag = "27")]
+        Clr(super::ClrPolicy),
+        /// Falling half cosine waves with warm restarts (Loshchilov & Hutter 2017).
+        #[prost(message, tag = "28")]
+        Sgdr(super::SgdrPolicy),
     }
 }
 /// Options of the policy `scan`.
@@ -842,6 +854,77 @@ pub struct WsdPolicy {
     /// Steps of the linear decay at the end, 0 to total_steps - warmup_steps. Default 20 % of the budget.
     #[prost(uint64, optional, tag = "3")]
     pub cooldown_steps: ::core::option::Option<u64>,
+}
+/// Options of the policy `step`. Steps are counted from the job's first, its warm-up included. step_size or milestones,
+/// not both; neither: milestones at 50 % and 75 % of the budget.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StepPolicy {
+    /// The first LR, above 0. Default fallback_lr.
+    #[prost(double, optional, tag = "1")]
+    pub lr: ::core::option::Option<f64>,
+    /// Steps of the linear warm-up, which takes the place of the first steps: 0 to the first fall. Default 0.
+    #[prost(uint64, optional, tag = "2")]
+    pub warmup_steps: ::core::option::Option<u64>,
+    /// The LR falls every so many steps: at least 1, and at least total_steps / 1000.
+    #[prost(uint64, optional, tag = "3")]
+    pub step_size: ::core::option::Option<u64>,
+    /// The LR falls after these numbers of steps: at least 1, ascending, fewer than 1000. Those past the budget do nothing.
+    #[prost(uint64, repeated, tag = "4")]
+    pub milestones: ::prost::alloc::vec::Vec<u64>,
+    /// What the LR is multiplied by: above 0, at most 1. Default 0.1.
+    #[prost(double, optional, tag = "5")]
+    pub gamma: ::core::option::Option<f64>,
+}
+/// Options of the policy `one_cycle`: the LR rises along half a cosine wave from max_lr / div_factor to max_lr, then falls
+/// along one to max_lr / div_factor / final_div_factor. Only the LR is scheduled, not the momentum.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct OneCyclePolicy {
+    /// The highest LR, above 0. Default fallback_lr.
+    #[prost(double, optional, tag = "1")]
+    pub max_lr: ::core::option::Option<f64>,
+    /// Share of the budget in which the LR rises, 0 to 1; rounded to whole steps. Default 0.3.
+    #[prost(double, optional, tag = "2")]
+    pub pct_start: ::core::option::Option<f64>,
+    /// Highest LR / first LR, at least 1. Default 25.
+    #[prost(double, optional, tag = "3")]
+    pub div_factor: ::core::option::Option<f64>,
+    /// First LR / last LR, at least 1. Default 10^4.
+    #[prost(double, optional, tag = "4")]
+    pub final_div_factor: ::core::option::Option<f64>,
+}
+/// Options of the policy `clr`: straight lines from base_lr to max_lr and back, over and over.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct ClrPolicy {
+    /// The lowest LR, with which the job begins: above 0, at most max_lr. Default max_lr / 4.
+    #[prost(double, optional, tag = "1")]
+    pub base_lr: ::core::option::Option<f64>,
+    /// The highest LR, above 0. Default fallback_lr.
+    #[prost(double, optional, tag = "2")]
+    pub max_lr: ::core::option::Option<f64>,
+    /// Steps of each line, half a cycle: at least 1, and at least total_steps / 1000. Default total_steps / 8, rounded up.
+    #[prost(uint64, optional, tag = "3")]
+    pub step_size: ::core::option::Option<u64>,
+}
+/// Options of the policy `sgdr`: cycles that each fall from lr along half a cosine wave.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct SgdrPolicy {
+    /// The highest LR, with which every cycle begins: above 0. Default fallback_lr.
+    #[prost(double, optional, tag = "1")]
+    pub lr: ::core::option::Option<f64>,
+    /// Steps of the linear warm-up before the first cycle, 0 to total_steps. Default 0.
+    #[prost(uint64, optional, tag = "2")]
+    pub warmup_steps: ::core::option::Option<u64>,
+    /// Steps of the first cycle: at least 1; with t_mult = 1 at least 1/1000 of the steps that follow the warm-up. Default
+    /// such that four cycles fill those.
+    #[prost(uint64, optional, tag = "3")]
+    pub t0: ::core::option::Option<u64>,
+    /// Length of each cycle over that of the one before, at least 1. Default 2.
+    #[prost(uint32, optional, tag = "4")]
+    pub t_mult: ::core::option::Option<u32>,
+    /// The LR towards which each cycle falls as a share of the highest, 0 to 1; its last step is one step short of it.
+    /// Default 0.
+    #[prost(double, optional, tag = "5")]
+    pub end_factor: ::core::option::Option<f64>,
 }
 /// One training run whose LR the service schedules.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -94,7 +94,8 @@ class Schedule(BaseSchedule):
         Address and bearer token of the service; default AUTOLRS_SERVER (else 127.0.0.1:7461) and
         AUTOLRS_TOKEN.
     policy : str
-        "scan" (searches once, holds, cools down), "paper" (AutoLRS as published), "constant", "cosine", "wsd".
+        "scan" (searches once, holds, cools down), "paper" (AutoLRS as published), or a plain
+        schedule: "constant", "cosine", "wsd", "step", "one_cycle", "clr", "sgdr".
     options : mapping, optional
         Options of the policy, for instance `{"warmup_steps": 500}`.
     lr_range : (float, float), optional

@@ -5,7 +5,10 @@ mod common;
 use autolrs_core::{
     directive::Slot,
     job::{Cancel, Event, Finish, Open, Report, Resume, StoppedBecause, Validation},
-    spec::{ConstantOptions, CosineOptions, PaperOptions, PolicySpec, ScanOptions},
+    spec::{
+        ClrOptions, ConstantOptions, CosineOptions, OneCycleOptions, PaperOptions, PolicySpec, ScanOptions,
+        SgdrOptions, StepOptions,
+    },
     stop_rules::Stop,
 };
 use common::{Desk, Trainer, UID, open, spec};
@@ -142,6 +145,10 @@ fn policy() -> impl Strategy<Value = PolicySpec> {
         Just(PolicySpec::Paper(paper)),
         Just(PolicySpec::Constant(ConstantOptions::default())),
         Just(PolicySpec::Cosine(CosineOptions { warmup_steps: Some(1), ..CosineOptions::default() })),
+        Just(PolicySpec::Step(StepOptions { milestones: vec![3, 40, 41, 700], ..StepOptions::default() })),
+        Just(PolicySpec::OneCycle(OneCycleOptions::default())),
+        Just(PolicySpec::Clr(ClrOptions { step_size: Some(7), ..ClrOptions::default() })),
+        Just(PolicySpec::Sgdr(SgdrOptions { t0: Some(5), ..SgdrOptions::default() })),
     ]
 }
 

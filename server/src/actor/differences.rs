@@ -1,6 +1,6 @@
 //! Whether a job that exists is what was asked for: compared over the fields that the caller set.
 
-use autolrs_core::spec::{JobSpec, LrRange, PlainKind, PolicySpec, ResolvedPolicy, ResolvedSpec};
+use autolrs_core::spec::{JobSpec, LrRange, Milestones, PlainKind, PolicySpec, ResolvedPolicy, ResolvedSpec};
 
 /// The fields, as in the proto, that are set in `asked` and that the job has otherwise. `wanted` is `asked` resolved;
 /// `had` and `had_asked` are the job's.
@@ -83,6 +83,36 @@ impl Found {
                     self.option("wsd.warmup_steps", o.warmup_steps, &r.warmup_steps);
                     self.option("wsd.cooldown_steps", o.cooldown_steps, cooldown_steps);
                 }
+                (PolicySpec::Step(o), PlainKind::Step { milestones, gamma }) => {
+                    self.option("step.lr", o.lr, &r.lr);
+                    self.option("step.warmup_steps", o.warmup_steps, &r.warmup_steps);
+                    let equal = matches!(milestones, Milestones::Every(n) if o.step_size == Some(*n));
+                    self.field("step.step_size", o.step_size.is_some(), equal);
+                    let equal = matches!(milestones, Milestones::At(at) if o.milestones == *at);
+                    self.field("step.milestones", !o.milestones.is_empty(), equal);
+                    self.option("step.gamma", o.gamma, gamma);
+                }
+                (
+                    PolicySpec::OneCycle(o),
+                    PlainKind::OneCycle { pct_start, div_factor, final_div_factor },
+                ) => {
+                    self.option("one_cycle.max_lr", o.max_lr, &r.lr);
+                    self.option("one_cycle.pct_start", o.pct_start, pct_start);
+                    self.option("one_cycle.div_factor", o.div_factor, div_factor);
+                    self.option("one_cycle.final_div_factor", o.final_div_factor, final_div_factor);
+                }
+                (PolicySpec::Clr(o), PlainKind::Clr { base_lr, step_size }) => {
+                    self.option("clr.base_lr", o.base_lr, base_lr);
+                    self.option("clr.max_lr", o.max_lr, &r.lr);
+                    self.option("clr.step_size", o.step_size, step_size);
+                }
+                (PolicySpec::Sgdr(o), PlainKind::Sgdr { t0, t_mult, end_factor }) => {
+                    self.option("sgdr.lr", o.lr, &r.lr);
+                    self.option("sgdr.warmup_steps", o.warmup_steps, &r.warmup_steps);
+                    self.option("sgdr.t0", o.t0, t0);
+                    self.option("sgdr.t_mult", o.t_mult, t_mult);
+                    self.option("sgdr.end_factor", o.end_factor, end_factor);
+                }
                 _ => self.0.push("policy"),
             },
             _ => self.0.push("policy"),
@@ -93,7 +123,7 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use autolrs_core::spec::{ConstantOptions, ScanOptions, WsdOptions, resolve};
+    use autolrs_core::spec::{ConstantOptions, ScanOptions, StepOptions, WsdOptions, resolve};
 
     fn spec() -> JobSpec {
         JobSpec {
@@ -115,6 +145,21 @@ mod tests {
         assert_eq!(compare(&spec(), &had), [""; 0]);
         assert_eq!(compare(&had, &spec()), ["seed", "guard"]);
         assert_eq!(compare(&JobSpec { seed: Some(0), ..spec() }, &spec()), [""; 0]);
+    }
+
+    #[test]
+    fn milestones_are_compared() {
+        let step = |options| JobSpec { policy: Some(PolicySpec::Step(options)), ..spec() };
+        let at = |milestones: &[u64]| {
+            step(StepOptions { milestones: milestones.to_vec(), ..StepOptions::default() })
+        };
+        let every = |n| step(StepOptions { step_size: Some(n), ..StepOptions::default() });
+        let default = step(StepOptions::default());
+        assert_eq!(compare(&at(&[1000, 1500]), &default), [""; 0]);
+        assert_eq!(compare(&at(&[1000]), &default), ["step.milestones"]);
+        assert_eq!(compare(&every(10), &default), ["step.step_size"]);
+        assert_eq!(compare(&every(10), &every(10)), [""; 0]);
+        assert_eq!(compare(&default, &every(10)), [""; 0]);
     }
 
     #[test]

@@ -118,9 +118,11 @@ impl PhasedLine {
 
     /// The first at most `steps` steps, of one phase, and the rest. None of an empty line.
     pub(crate) fn split(&self, steps: u64) -> Option<(Phase, Vec<Piece>, Vec<Piece>)> {
-        let (&(phase, first), later) = self.0.split_first()?;
-        let (head, mut rest) = lr_pieces::cut(&[first], steps);
-        rest.extend(later.iter().map(|(_, piece)| *piece));
+        let &(phase, _) = self.0.first()?;
+        let pieces = |line: &[(Phase, Piece)]| line.iter().map(|(_, piece)| *piece).collect::<Vec<_>>();
+        let same = self.0.iter().take_while(|(p, _)| *p == phase).count();
+        let (head, mut rest) = lr_pieces::cut(&pieces(&self.0[..same]), steps);
+        rest.extend(pieces(&self.0[same..]));
         Some((phase, head, rest))
     }
 }
@@ -143,9 +145,10 @@ mod tests {
         let line = PhasedLine::new([
             (Phase::Warmup, Piece::warmup(10, 1.0)),
             (Phase::Stable, Piece::constant(0, 1.0)),
-            (Phase::Cooldown, Piece::cooldown(20, 1.0)),
+            (Phase::Cooldown, Piece::cooldown(3, 1.0)),
+            (Phase::Cooldown, Piece::cooldown(17, 0.3)),
         ]);
-        let whole = [Piece::warmup(10, 1.0), Piece::cooldown(20, 1.0)];
+        let whole = [Piece::warmup(10, 1.0), Piece::cooldown(3, 1.0), Piece::cooldown(17, 0.3)];
         let mut done = 0;
         while let Some((phase, head, rest)) = line.after(done).split(7) {
             assert_eq!(phase, if done < 10 { Phase::Warmup } else { Phase::Cooldown });

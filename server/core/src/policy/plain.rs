@@ -4,6 +4,8 @@
 //!
 //! The line is laid over all steps, those that a guard rolled back included, so it always ends with the budget.
 
+mod curve;
+
 use super::{
     CommitNote, Context, Notes, OpenSearch, Policy, Segment,
     guard::{SafeSlots, directive_steps, slot_of},
@@ -12,9 +14,9 @@ use super::{
 };
 use crate::{
     directive::Phase,
-    lr_pieces::{Piece, Shape},
+    lr_pieces::Piece,
     plan::{FromSlot, Plan},
-    spec::{PlainKind, ResolvedPlain, ResolvedSpec},
+    spec::{ResolvedPlain, ResolvedSpec},
     stop_rules::Stop,
 };
 use serde::{Deserialize, Serialize};
@@ -71,29 +73,21 @@ impl Plain {
         Self { schedule: schedule.clone(), slots: SafeSlots::new(), retries: 0 }
     }
 
-    /// The highest LR, as the guard has left it.
+    /// What the guard has left of every LR.
+    fn factor(&self) -> f64 {
+        libm::pow(0.5, f64::from(self.retries))
+    }
+
+    /// The highest LR.
     fn lr(&self) -> f64 {
-        self.schedule.lr * libm::pow(0.5, f64::from(self.retries))
+        self.schedule.lr * self.factor()
     }
 
     /// The line over a budget of `total` steps.
     fn line(&self, total: u64) -> PhasedLine {
-        let lr = self.lr();
-        let warmup = self.schedule.warmup_steps.min(total);
-        let rest = total - warmup;
-        let (curve, cooldown) = match self.schedule.kind {
-            PlainKind::Constant => (Piece::constant(rest, lr), 0),
-            PlainKind::Cosine { end_factor } => (Piece::new(rest, lr, lr * end_factor, Shape::Cosine), 0),
-            PlainKind::Wsd { cooldown_steps } => {
-                let cooldown = cooldown_steps.min(rest);
-                (Piece::constant(rest - cooldown, lr), cooldown)
-            }
-        };
-        PhasedLine::new([
-            (Phase::Warmup, Piece::warmup(warmup, lr)),
-            (Phase::Stable, curve),
-            (Phase::Cooldown, Piece::cooldown(cooldown, lr)),
-        ])
+        let factor = self.factor();
+        let pieces = curve::pieces(&self.schedule, total).into_iter();
+        PhasedLine::new(pieces.map(|(phase, piece)| (phase, piece.scaled(factor))))
     }
 
     /// The next segment; none at the end of the budget.

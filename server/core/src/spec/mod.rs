@@ -1,8 +1,13 @@
 //! What a job is asked to do. [`JobSpec`] holds what the user set; [`ResolvedSpec`] holds every value, is checked
 //! once, and is what the job stores: a later version with other defaults changes no running job.
 
+mod plain;
 mod resolve;
 
+pub use plain::{
+    ClrOptions, ConstantOptions, CosineOptions, Milestones, OneCycleOptions, PlainKind, ResolvedPlain,
+    SgdrOptions, StepOptions, WsdOptions,
+};
 pub use resolve::{Violation, resolve};
 
 use serde::{Deserialize, Serialize};
@@ -60,6 +65,14 @@ pub enum PolicySpec {
     Cosine(CosineOptions),
     /// Warm-up, stable, linear decay.
     Wsd(WsdOptions),
+    /// The LR falls by a factor at given steps.
+    Step(StepOptions),
+    /// One rise and one long fall (Smith & Topin 2018).
+    OneCycle(OneCycleOptions),
+    /// Triangles between two LRs (Smith 2017).
+    Clr(ClrOptions),
+    /// Falling half cosine waves with warm restarts (Loshchilov & Hutter 2017).
+    Sgdr(SgdrOptions),
 }
 
 impl PolicySpec {
@@ -71,6 +84,10 @@ impl PolicySpec {
             Self::Constant(_) => "constant",
             Self::Cosine(_) => "cosine",
             Self::Wsd(_) => "wsd",
+            Self::Step(_) => "step",
+            Self::OneCycle(_) => "one_cycle",
+            Self::Clr(_) => "clr",
+            Self::Sgdr(_) => "sgdr",
         }
     }
 }
@@ -104,37 +121,6 @@ pub struct PaperOptions {
     pub warmup_steps: Option<u64>,
     /// LR at the end of the warm-up, and where no search fits before the first commit, > 0; default `fallback_lr`.
     pub warmup_lr: Option<f64>,
-}
-
-/// Options of `constant`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ConstantOptions {
-    /// The LR, > 0; default `fallback_lr`.
-    pub lr: Option<f64>,
-    /// Steps of the linear warm-up; default 0.
-    pub warmup_steps: Option<u64>,
-}
-
-/// Options of `cosine`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct CosineOptions {
-    /// The highest LR, > 0; default `fallback_lr`.
-    pub lr: Option<f64>,
-    /// Steps of the linear warm-up; default 0.
-    pub warmup_steps: Option<u64>,
-    /// The last LR as a share of the highest, in [0, 1]; default 0.
-    pub end_factor: Option<f64>,
-}
-
-/// Options of `wsd`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct WsdOptions {
-    /// The stable LR, > 0; default `fallback_lr`.
-    pub lr: Option<f64>,
-    /// Steps of the linear warm-up; default 0.
-    pub warmup_steps: Option<u64>,
-    /// Steps of the linear decay at the end; default 20 % of the budget.
-    pub cooldown_steps: Option<u64>,
 }
 
 /// A checked job with every value filled in.
@@ -176,7 +162,7 @@ pub enum ResolvedPolicy {
     Scan(ResolvedScan),
     /// See [`PolicySpec::Paper`].
     Paper(ResolvedPaper),
-    /// The plain schedules: `constant`, `cosine`, `wsd`.
+    /// A plain schedule.
     Plain(ResolvedPlain),
 }
 
@@ -214,45 +200,13 @@ pub struct ResolvedPaper {
     pub warmup_lr: f64,
 }
 
-/// A plain schedule: its whole line in numbers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ResolvedPlain {
-    /// The curve.
-    pub kind: PlainKind,
-    /// The highest LR.
-    pub lr: f64,
-    /// Steps of the warm-up, <= budget.
-    pub warmup_steps: u64,
-}
-
-/// The curve of a plain schedule after its warm-up.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum PlainKind {
-    /// The LR holds.
-    Constant,
-    /// Half a cosine wave down to `end_factor` of the LR.
-    Cosine {
-        /// In [0, 1].
-        end_factor: f64,
-    },
-    /// The LR holds, then falls linearly over the last `cooldown_steps`.
-    Wsd {
-        /// <= budget - warm-up.
-        cooldown_steps: u64,
-    },
-}
-
 impl ResolvedSpec {
     /// The policy's name.
     pub const fn policy_name(&self) -> &'static str {
         match &self.policy {
             ResolvedPolicy::Scan(_) => "scan",
             ResolvedPolicy::Paper(_) => "paper",
-            ResolvedPolicy::Plain(plain) => match plain.kind {
-                PlainKind::Constant => "constant",
-                PlainKind::Cosine { .. } => "cosine",
-                PlainKind::Wsd { .. } => "wsd",
-            },
+            ResolvedPolicy::Plain(plain) => plain.kind.name(),
         }
     }
 

@@ -1,8 +1,10 @@
 //! Checks a [`JobSpec`] and fills in the defaults. Every violation is reported, not the first alone.
 
+mod plain;
+
 use super::{
-    JobSpec, LossBound, LrRange, POLICY_REVISION, PaperOptions, PlainKind, PolicySpec, ResolvedPaper,
-    ResolvedPlain, ResolvedPolicy, ResolvedScan, ResolvedSpec, ScanOptions,
+    JobSpec, LossBound, LrRange, POLICY_REVISION, PaperOptions, PolicySpec, ResolvedPaper, ResolvedPolicy,
+    ResolvedScan, ResolvedSpec, ScanOptions,
 };
 use std::collections::BTreeMap;
 
@@ -134,42 +136,14 @@ impl Check {
         match spec {
             PolicySpec::Scan(options) => ResolvedPolicy::Scan(self.scan(options, base)),
             PolicySpec::Paper(options) => ResolvedPolicy::Paper(self.paper(options, base)),
-            PolicySpec::Constant(o) => {
-                let lr = self.positive("constant.lr", o.lr.unwrap_or(base.fallback_lr));
-                self.plain(PlainKind::Constant, lr, "constant.warmup_steps", o.warmup_steps, base)
-            }
-            PolicySpec::Cosine(o) => {
-                let lr = self.positive("cosine.lr", o.lr.unwrap_or(base.fallback_lr));
-                let end_factor = self.within("cosine.end_factor", o.end_factor.unwrap_or(0.0), 0.0, 1.0);
-                self.plain(PlainKind::Cosine { end_factor }, lr, "cosine.warmup_steps", o.warmup_steps, base)
-            }
-            PolicySpec::Wsd(o) => {
-                let lr = self.positive("wsd.lr", o.lr.unwrap_or(base.fallback_lr));
-                let warmup = o.warmup_steps.unwrap_or(0).min(base.total_steps);
-                let room = base.total_steps - warmup;
-                let default = libm::round(0.2 * base.total_steps as f64) as u64;
-                let cooldown_steps = o.cooldown_steps.unwrap_or(default.min(room));
-                self.that(cooldown_steps <= room, "wsd.cooldown_steps", || {
-                    format!("must be at most total_steps - warmup_steps = {room}, is {cooldown_steps}")
-                });
-                self.plain(PlainKind::Wsd { cooldown_steps }, lr, "wsd.warmup_steps", o.warmup_steps, base)
-            }
+            PolicySpec::Constant(options) => self.constant(options, base),
+            PolicySpec::Cosine(options) => self.cosine(options, base),
+            PolicySpec::Wsd(options) => self.wsd(options, base),
+            PolicySpec::Step(options) => self.step(options, base),
+            PolicySpec::OneCycle(options) => self.one_cycle(options, base),
+            PolicySpec::Clr(options) => self.clr(options, base),
+            PolicySpec::Sgdr(options) => self.sgdr(options, base),
         }
-    }
-
-    fn plain(
-        &mut self,
-        kind: PlainKind,
-        lr: f64,
-        field: &'static str,
-        warmup: Option<u64>,
-        base: &Base,
-    ) -> ResolvedPolicy {
-        let warmup_steps = warmup.unwrap_or(0);
-        self.that(warmup_steps <= base.total_steps, field, || {
-            format!("must be at most total_steps = {}, is {warmup_steps}", base.total_steps)
-        });
-        ResolvedPolicy::Plain(ResolvedPlain { kind, lr, warmup_steps })
     }
 
     fn scan(&mut self, options: &ScanOptions, base: &Base) -> ResolvedScan {

@@ -2,8 +2,8 @@
 
 use super::Violations;
 use autolrs_core::spec::{
-    self, ConstantOptions, CosineOptions, JobSpec, LossBound, PaperOptions, PolicySpec, ResolvedSpec,
-    ScanOptions, WsdOptions,
+    self, ClrOptions, ConstantOptions, CosineOptions, JobSpec, LossBound, OneCycleOptions, PaperOptions,
+    PolicySpec, ResolvedSpec, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
 };
 use autolrs_proto::v1 as pb;
 
@@ -74,6 +74,29 @@ fn policy(wire: pb::job_spec::Policy) -> PolicySpec {
             warmup_steps: p.warmup_steps,
             cooldown_steps: p.cooldown_steps,
         }),
+        Wire::Step(p) => PolicySpec::Step(StepOptions {
+            lr: p.lr,
+            warmup_steps: p.warmup_steps,
+            step_size: p.step_size,
+            milestones: p.milestones,
+            gamma: p.gamma,
+        }),
+        Wire::OneCycle(p) => PolicySpec::OneCycle(OneCycleOptions {
+            max_lr: p.max_lr,
+            pct_start: p.pct_start,
+            div_factor: p.div_factor,
+            final_div_factor: p.final_div_factor,
+        }),
+        Wire::Clr(p) => {
+            PolicySpec::Clr(ClrOptions { base_lr: p.base_lr, max_lr: p.max_lr, step_size: p.step_size })
+        }
+        Wire::Sgdr(p) => PolicySpec::Sgdr(SgdrOptions {
+            lr: p.lr,
+            warmup_steps: p.warmup_steps,
+            t0: p.t0,
+            t_mult: p.t_mult,
+            end_factor: p.end_factor,
+        }),
     }
 }
 
@@ -128,6 +151,29 @@ fn encode_policy(policy: &PolicySpec) -> pb::job_spec::Policy {
             warmup_steps: p.warmup_steps,
             cooldown_steps: p.cooldown_steps,
         }),
+        PolicySpec::Step(p) => Wire::Step(pb::StepPolicy {
+            lr: p.lr,
+            warmup_steps: p.warmup_steps,
+            step_size: p.step_size,
+            milestones: p.milestones.clone(),
+            gamma: p.gamma,
+        }),
+        PolicySpec::OneCycle(p) => Wire::OneCycle(pb::OneCyclePolicy {
+            max_lr: p.max_lr,
+            pct_start: p.pct_start,
+            div_factor: p.div_factor,
+            final_div_factor: p.final_div_factor,
+        }),
+        PolicySpec::Clr(p) => {
+            Wire::Clr(pb::ClrPolicy { base_lr: p.base_lr, max_lr: p.max_lr, step_size: p.step_size })
+        }
+        PolicySpec::Sgdr(p) => Wire::Sgdr(pb::SgdrPolicy {
+            lr: p.lr,
+            warmup_steps: p.warmup_steps,
+            t0: p.t0,
+            t_mult: p.t_mult,
+            end_factor: p.end_factor,
+        }),
     }
 }
 
@@ -155,6 +201,28 @@ mod tests {
             Wire::Constant(pb::ConstantPolicy { lr: Some(0.1), warmup_steps: Some(3) }),
             Wire::Cosine(pb::CosinePolicy { lr: Some(0.1), warmup_steps: None, end_factor: Some(0.1) }),
             Wire::Wsd(pb::WsdPolicy { lr: None, warmup_steps: Some(3), cooldown_steps: Some(4) }),
+            Wire::Step(pb::StepPolicy {
+                lr: Some(0.1),
+                warmup_steps: Some(3),
+                step_size: Some(30),
+                milestones: vec![],
+                gamma: Some(0.5),
+            }),
+            Wire::Step(pb::StepPolicy { milestones: vec![100, 200], ..pb::StepPolicy::default() }),
+            Wire::OneCycle(pb::OneCyclePolicy {
+                max_lr: Some(0.1),
+                pct_start: Some(0.2),
+                div_factor: Some(5.0),
+                final_div_factor: Some(7.0),
+            }),
+            Wire::Clr(pb::ClrPolicy { base_lr: Some(0.1), max_lr: Some(0.3), step_size: Some(40) }),
+            Wire::Sgdr(pb::SgdrPolicy {
+                lr: Some(0.1),
+                warmup_steps: Some(3),
+                t0: Some(30),
+                t_mult: Some(1),
+                end_factor: Some(0.1),
+            }),
         ]
     }
 

@@ -3,8 +3,12 @@
 use super::{spec, surface::Quadratic, train};
 use crate::{
     directive::{DoneReason, Failure, Phase, Slot, SlotOp},
-    spec::{ConstantOptions, CosineOptions, JobSpec, PolicySpec, WsdOptions},
+    spec::{
+        ClrOptions, ConstantOptions, CosineOptions, JobSpec, OneCycleOptions, PolicySpec, SgdrOptions,
+        StepOptions, WsdOptions,
+    },
 };
+use serde::Deserialize;
 
 fn wsd(total: u64) -> JobSpec {
     let options = WsdOptions { lr: Some(0.5), warmup_steps: Some(total / 10), cooldown_steps: None };
@@ -24,6 +28,95 @@ fn a_line_is_trained_step_for_step() {
     assert_eq!((trace.notes.commits[0].lr, trace.notes.stage_ends.len()), (0.5, 1));
 }
 
+/// A case of `tests/golden/schedules.json`, which `tests/golden/schedules.py` at the repository's top made.
+#[derive(Deserialize)]
+struct Golden {
+    policy: String,
+    options: Options,
+    lr: f64,
+    lrs: Vec<f64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Options {
+    step_size: Option<u64>,
+    milestones: Vec<u64>,
+    gamma: Option<f64>,
+    pct_start: Option<f64>,
+    div_factor: Option<f64>,
+    final_div_factor: Option<f64>,
+    base_lr: Option<f64>,
+    t0: Option<u64>,
+    t_mult: Option<u32>,
+    end_factor: Option<f64>,
+}
+
+impl Golden {
+    fn spec(&self) -> JobSpec {
+        let Options { step_size, ref milestones, gamma, pct_start, div_factor, final_div_factor, .. } =
+            self.options;
+        let Options { base_lr, t0, t_mult, end_factor, .. } = self.options;
+        let (milestones, max_lr) = (milestones.clone(), None);
+        let policy = match self.policy.as_str() {
+            "step" => {
+                PolicySpec::Step(StepOptions { step_size, milestones, gamma, ..StepOptions::default() })
+            }
+            "one_cycle" => {
+                PolicySpec::OneCycle(OneCycleOptions { max_lr, pct_start, div_factor, final_div_factor })
+            }
+            "clr" => PolicySpec::Clr(ClrOptions { base_lr, max_lr, step_size }),
+            "sgdr" => PolicySpec::Sgdr(SgdrOptions { t0, t_mult, end_factor, ..SgdrOptions::default() }),
+            other => panic!("{other}"),
+        };
+        JobSpec { fallback_lr: Some(self.lr), ..spec(self.lrs.len() as u64, policy) }
+    }
+}
+
+#[test]
+fn every_lr_is_that_of_pytorch() {
+    #[derive(Deserialize)]
+    struct File {
+        cases: Vec<Golden>,
+    }
+    let file: File = serde_json::from_str(include_str!("../../../tests/golden/schedules.json")).unwrap();
+    assert_eq!(file.cases.len(), 20);
+    for case in file.cases {
+        let lrs = train(&case.spec(), Quadratic::new(1.0), false, |_, _, loss| loss).lrs();
+        assert_eq!(lrs.len(), case.lrs.len());
+        for (i, (lr, expected)) in lrs.iter().zip(&case.lrs).enumerate() {
+            assert!((lr - expected).abs() <= 1e-12 * case.lr, "{} {i}: {lr} {expected}", case.policy);
+        }
+    }
+}
+
+#[test]
+fn a_warm_up_takes_the_first_steps_of_step_and_comes_before_the_cycles_of_sgdr() {
+    let step =
+        StepOptions { warmup_steps: Some(4), milestones: vec![6], lr: Some(0.4), ..StepOptions::default() };
+    let trace = train(&spec(8, PolicySpec::Step(step)), Quadratic::new(1.0), false, |_, _, loss| loss);
+    let expected = [0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.04, 0.04];
+    assert!(trace.lrs().iter().zip(expected).all(|(lr, e)| (lr - e).abs() < 1e-15), "{:?}", trace.lrs());
+    let sgdr = SgdrOptions { warmup_steps: Some(2), t0: Some(2), lr: Some(0.4), ..SgdrOptions::default() };
+    let trace = train(&spec(6, PolicySpec::Sgdr(sgdr)), Quadratic::new(1.0), false, |_, _, loss| loss);
+    let wave = 0.2 * (1.0 + core::f64::consts::FRAC_1_SQRT_2);
+    let expected = [0.2, 0.4, 0.4, 0.2, 0.4, wave];
+    assert!(trace.lrs().iter().zip(expected).all(|(lr, e)| (lr - e).abs() < 1e-15), "{:?}", trace.lrs());
+}
+
+#[test]
+fn a_broken_loss_halves_a_curve_of_many_pieces() {
+    let clr = ClrOptions { base_lr: Some(0.1), max_lr: Some(0.5), step_size: Some(10) };
+    let broken = |_: &_, total, loss| if total == 550 { f64::NAN } else { loss };
+    let trace = train(&spec(1000, PolicySpec::Clr(clr)), Quadratic::new(1.0), false, broken);
+    let lrs = trace.lrs();
+    assert!(lrs.iter().all(|lr| (0.05..=0.5).contains(lr)));
+    let lowest = lrs.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!((lowest - 0.05).abs() < 1e-15 && trace.done == Some(DoneReason::Finished));
+    // The pieces of one directive are many, so that a slot is not saved at each.
+    assert!(trace.segments.iter().all(|(run, _)| run.steps() >= 49), "about 100 steps each");
+}
+
 #[test]
 fn any_budget_is_spent_to_the_step() {
     for total in [1, 3, 100, 719, 720, 2250, 45_000] {
@@ -31,6 +124,12 @@ fn any_budget_is_spent_to_the_step() {
             PolicySpec::Constant(ConstantOptions::default()),
             PolicySpec::Cosine(CosineOptions { warmup_steps: Some(total / 3), ..CosineOptions::default() }),
             PolicySpec::Wsd(WsdOptions::default()),
+            PolicySpec::Step(StepOptions::default()),
+            PolicySpec::Step(StepOptions { step_size: Some(total.div_ceil(1000)), ..StepOptions::default() }),
+            PolicySpec::OneCycle(OneCycleOptions::default()),
+            PolicySpec::Clr(ClrOptions::default()),
+            PolicySpec::Sgdr(SgdrOptions { warmup_steps: Some(total / 2), ..SgdrOptions::default() }),
+            PolicySpec::Sgdr(SgdrOptions { t_mult: Some(u32::MAX), ..SgdrOptions::default() }),
         ] {
             let trace = train(&spec(total, policy), Quadratic::new(1.0), true, |_, _, loss| loss);
             assert_eq!((trace.spent.committed, trace.done), (total, Some(DoneReason::Finished)));
