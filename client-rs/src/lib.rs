@@ -13,6 +13,7 @@ mod wire;
 
 pub use autolrs_core::{
     directive::{DoneReason, Failure, Phase, Slot, SlotOp},
+    forecast::Forecaster,
     spec::{
         ClrOptions, ConstantOptions, CosineOptions, JobSpec, LossBound, OneCycleOptions, PaperOptions,
         PolicySpec, ScanOptions, SgdrOptions, StepOptions, WsdOptions,

@@ -2,8 +2,8 @@
 //! values are judged by the server.
 
 use autolrs_client::{
-    ClrOptions, ConstantOptions, CosineOptions, Error, JobSpec, LossBound, OneCycleOptions, PaperOptions,
-    PolicySpec, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
+    ClrOptions, ConstantOptions, CosineOptions, Error, Forecaster, JobSpec, LossBound, OneCycleOptions,
+    PaperOptions, PolicySpec, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
 };
 use pyo3::{
     prelude::*,
@@ -63,6 +63,10 @@ fn policy(name: &str, options: &mut Fields<'_, '_>) -> Option<PolicySpec> {
             trial_fraction: options.take("trial_fraction"),
             warmup_steps: options.take("warmup_steps"),
             warmup_lr: options.take("warmup_lr"),
+            forecaster: options.choice(
+                "forecaster",
+                &[("exponential", Forecaster::Exponential), ("mixture", Forecaster::Mixture)],
+            ),
         }),
         "constant" => PolicySpec::Constant(ConstantOptions {
             lr: options.take("lr"),
@@ -145,6 +149,18 @@ impl<'a, 'py> Fields<'a, 'py> {
                 None
             }
         }
+    }
+
+    /// The value of a key that is one of these words.
+    fn choice<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        let word: String = self.take(key)?;
+        let value = words.iter().find(|(known, _)| *known == word).map(|(_, value)| *value);
+        if value.is_none() {
+            let known: Vec<&str> = words.iter().map(|(known, _)| *known).collect();
+            let what = format!("must be {}, is {word:?}", known.join(" or "));
+            self.violations.push((format!("{}{key}", self.prefix), what));
+        }
+        value
     }
 
     fn finish(self) -> Vec<(String, String)> {

@@ -236,21 +236,22 @@ def test_no_warning_in_a_healthy_run(server: Server) -> None:
         finish(schedule, model, optimizer)
 
 
-OTHER_POLICIES: dict[str, dict[str, Any]] = {
-    "paper": {"tau": 50, "tau_max": 200},
-    "constant": {"warmup_steps": 30},
-    "cosine": {"warmup_steps": 30},
-    "wsd": {"warmup_steps": 30},
-    "step": {"milestones": [300, 500], "gamma": 0.2},
-    "one_cycle": {"pct_start": 0.25},
-    "clr": {"step_size": 50},
-    "sgdr": {"t0": 100},
-}
+OTHER_POLICIES: list[tuple[str, dict[str, Any]]] = [
+    ("paper", {"tau": 50, "tau_max": 200}),
+    ("paper", {"tau": 50, "tau_max": 200, "forecaster": "mixture"}),
+    ("constant", {"warmup_steps": 30}),
+    ("cosine", {"warmup_steps": 30}),
+    ("wsd", {"warmup_steps": 30}),
+    ("step", {"milestones": [300, 500], "gamma": 0.2}),
+    ("one_cycle", {"pct_start": 0.25}),
+    ("clr", {"step_size": 50}),
+    ("sgdr", {"t0": 100}),
+]
 
 
-@pytest.mark.parametrize("policy", OTHER_POLICIES)
-def test_other_policies(server: Server, policy: str) -> None:
-    schedule, model, optimizer = open_schedule(server, policy=policy, options=OTHER_POLICIES[policy])
+@pytest.mark.parametrize(("policy", "options"), OTHER_POLICIES)
+def test_other_policies(server: Server, policy: str, options: dict[str, Any]) -> None:
+    schedule, model, optimizer = open_schedule(server, policy=policy, options=options)
     finish(schedule, model, optimizer)
     searched = sum(step.kind == "search" for step in schedule.history)
     assert schedule.total_step == DONE and (searched > 0) is (policy == "paper")

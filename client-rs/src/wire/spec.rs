@@ -1,6 +1,9 @@
 //! Job specs into messages.
 
-use autolrs_core::spec::{JobSpec, LossBound, PolicySpec};
+use autolrs_core::{
+    forecast::Forecaster,
+    spec::{JobSpec, LossBound, PolicySpec},
+};
 use autolrs_proto::v1::{self, job_spec};
 
 pub(crate) fn job_spec(spec: &JobSpec) -> v1::JobSpec {
@@ -37,6 +40,7 @@ fn policy(policy: &PolicySpec) -> job_spec::Policy {
             trial_fraction: o.trial_fraction,
             warmup_steps: o.warmup_steps,
             warmup_lr: o.warmup_lr,
+            forecaster: o.forecaster.map(|forecaster| wire_forecaster(forecaster).into()),
         }),
         PolicySpec::Constant(o) => {
             job_spec::Policy::Constant(v1::ConstantPolicy { lr: o.lr, warmup_steps: o.warmup_steps })
@@ -76,5 +80,12 @@ fn policy(policy: &PolicySpec) -> job_spec::Policy {
             t_mult: o.t_mult,
             end_factor: o.end_factor,
         }),
+    }
+}
+
+const fn wire_forecaster(forecaster: Forecaster) -> v1::Forecaster {
+    match forecaster {
+        Forecaster::Exponential => v1::Forecaster::Exponential,
+        Forecaster::Mixture => v1::Forecaster::Mixture,
     }
 }

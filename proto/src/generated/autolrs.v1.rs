@@ -818,6 +818,9 @@ pub struct PaperPolicy {
     /// LR at the end of the warm-up: above 0. Default fallback_lr.
     #[prost(double, optional, tag = "7")]
     pub warmup_lr: ::core::option::Option<f64>,
+    /// What forecasts the loss at a stage's end from a trial. Default exponential, as published.
+    #[prost(enumeration = "Forecaster", optional, tag = "8")]
+    pub forecaster: ::core::option::Option<i32>,
 }
 /// Options of the policy `constant`.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -1031,6 +1034,39 @@ pub struct Holder {
     /// Process id on that host.
     #[prost(uint32, tag = "2")]
     pub pid: u32,
+}
+/// The rule that extrapolates the losses of a trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Forecaster {
+    /// Not a value to set: refused.
+    Unspecified = 0,
+    /// One decay a exp(b t) + c, fitted by least squares.
+    Exponential = 1,
+    /// The Bayesian average of many exponentials and power laws.
+    Mixture = 2,
+}
+impl Forecaster {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "FORECASTER_UNSPECIFIED",
+            Self::Exponential => "FORECASTER_EXPONENTIAL",
+            Self::Mixture => "FORECASTER_MIXTURE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FORECASTER_UNSPECIFIED" => Some(Self::Unspecified),
+            "FORECASTER_EXPONENTIAL" => Some(Self::Exponential),
+            "FORECASTER_MIXTURE" => Some(Self::Mixture),
+            _ => None,
+        }
+    }
 }
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -3,7 +3,7 @@
 use autolrs_core::forecast::{Forecast, ForecastError, Forecaster, LossKind, LossWindow, noise::noise_sd};
 use proptest::prelude::*;
 
-const FORECASTERS: [Forecaster; 1] = [Forecaster::Exponential];
+const FORECASTERS: [Forecaster; 2] = [Forecaster::Exponential, Forecaster::Mixture];
 
 fn kind() -> impl Strategy<Value = LossKind> {
     prop_oneof![Just(LossKind::Training), Just(LossKind::Validation)]
@@ -11,6 +11,11 @@ fn kind() -> impl Strategy<Value = LossKind> {
 
 fn forecast(losses: &[f64], horizon: f64, lower_bound: Option<f64>, kind: LossKind) -> Forecast {
     Forecaster::Exponential.forecast(&LossWindow { losses, horizon, lower_bound, kind }).unwrap()
+}
+
+fn mixture(losses: &[f64], horizon: f64, lower_bound: Option<f64>) -> Forecast {
+    let window = LossWindow { losses, horizon, lower_bound, kind: LossKind::Training };
+    Forecaster::Mixture.forecast(&window).unwrap()
 }
 
 /// a exp(-rate i / n) + c, with noise and with spikes in the first half.
@@ -44,11 +49,17 @@ fn odd_losses_never_panic_and_never_give_nan() {
                     for lower_bound in [None, Some(0.0), Some(f64::MIN), Some(f64::NAN), Some(f64::INFINITY)]
                     {
                         for horizon in [0.0, 1000.0, f64::MAX] {
-                            let f = forecast(&losses, horizon, lower_bound, LossKind::Training);
-                            assert!(
-                                f.mean.is_finite() && f.sd.is_finite() && f.sd >= 0.0,
-                                "{losses:?} {f:?}"
-                            );
+                            let window = LossWindow {
+                                losses: &losses,
+                                horizon,
+                                lower_bound,
+                                kind: LossKind::Training,
+                            };
+                            for forecaster in FORECASTERS {
+                                let f = forecaster.forecast(&window).unwrap();
+                                let sane = f.mean.is_finite() && f.sd.is_finite() && f.sd >= 0.0;
+                                assert!(sane, "{forecaster:?} {window:?} {f:?}");
+                            }
                         }
                     }
                     assert!(noise_sd(&losses).is_finite());
@@ -64,11 +75,11 @@ fn what_can_not_be_forecast_says_why() {
         let window = LossWindow { losses, horizon, lower_bound: None, kind: LossKind::Training };
         FORECASTERS.map(|forecaster| forecaster.forecast(&window).unwrap_err())
     };
-    assert_eq!(answer(&[], 5.0), [ForecastError::Empty]);
-    assert_eq!(answer(&[1.0, f64::INFINITY, f64::NAN], 5.0), [ForecastError::Diverged { index: 1 }]);
-    assert_eq!(answer(&[f64::NAN; 100], 5.0), [ForecastError::Diverged { index: 0 }]);
-    assert_eq!(answer(&[1.0; 9], -1.0), [ForecastError::Horizon { horizon: -1.0 }]);
-    assert_eq!(answer(&[1.0; 9], f64::INFINITY), [ForecastError::Horizon { horizon: f64::INFINITY }]);
+    assert_eq!(answer(&[], 5.0), [ForecastError::Empty; 2]);
+    assert_eq!(answer(&[1.0, f64::INFINITY, f64::NAN], 5.0), [ForecastError::Diverged { index: 1 }; 2]);
+    assert_eq!(answer(&[f64::NAN; 100], 5.0), [ForecastError::Diverged { index: 0 }; 2]);
+    assert_eq!(answer(&[1.0; 9], -1.0), [ForecastError::Horizon { horizon: -1.0 }; 2]);
+    assert_eq!(answer(&[1.0; 9], f64::INFINITY), [ForecastError::Horizon { horizon: f64::INFINITY }; 2]);
 }
 
 #[test]
@@ -107,8 +118,67 @@ fn spikes_of_a_training_loss_do_not_pull_the_forecast() {
     assert!((mean - 0.3).abs() < 1e-4, "{mean}");
 }
 
+/// Independent, nearly normal with sd 1: the sum of twelve uniform numbers of a linear congruential generator.
+fn noise(state: &mut u64) -> f64 {
+    let mut uniform = || {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 11) as f64 / (1u64 << 53) as f64
+    };
+    (0..12).map(|_| uniform()).sum::<f64>() - 6.0
+}
+
+#[test]
+fn two_sd_of_the_mixture_hold_nine_of_ten_exponential_truths() {
+    let (mut state, mut held, mut runs) = (7u64, 0, 0);
+    for rate in [0.3, 0.6, 1.2, 2.5, 5.0, 10.0, 20.0] {
+        for sd in [0.003, 0.01, 0.03, 0.1] {
+            for _ in 0..15 {
+                let losses: Vec<f64> = (0..100)
+                    .map(|i| libm::exp(-rate * f64::from(i) / 100.0) + 0.3 + sd * noise(&mut state))
+                    .collect();
+                let f = mixture(&losses, 1000.0, Some(0.0));
+                held += u32::from((f.mean - (libm::exp(-10.0 * rate) + 0.3)).abs() <= 2.0 * f.sd);
+                runs += 1;
+            }
+        }
+    }
+    let share = f64::from(held) / f64::from(runs);
+    assert!((0.90..0.995).contains(&share), "{share}: too rarely, or so often that the sd says nothing");
+}
+
+#[test]
+fn what_rises_is_not_forecast_to_fall() {
+    let up: Vec<f64> = (0..100).map(|i| 1.0 + 0.01 * f64::from(i)).collect();
+    assert!(mixture(&up, 1000.0, Some(0.0)).mean >= 1.98);
+    let blown: Vec<f64> = (0..40).map(|i| libm::pow(1.05, f64::from(i))).collect();
+    let f = mixture(&blown, 400.0, None);
+    assert!(f.mean > 6.0 && f.mean <= blown[39] + 3.0 * (blown[39] - blown[0]), "{f:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_mixture_does_not_see_the_unit(losses in noisy_curve(), c in 1e-6..1e6f64, d in -3.0..3.0f64) {
+        let horizon = 10.0 * losses.len() as f64;
+        let d = c * d;
+        let mapped: Vec<f64> = losses.iter().map(|y| c * y + d).collect();
+        let (f, g) = (mixture(&losses, horizon, None), mixture(&mapped, horizon, None));
+        prop_assert!((c * f.mean + d - g.mean).abs() < 1e-6 * c, "{:?} {:?}", f, g);
+        prop_assert!((c * f.sd - g.sd).abs() < 1e-6 * c, "{:?} {:?}", f, g);
+        let lowest = losses.iter().copied().fold(f64::MAX, f64::min);
+        prop_assert!(mixture(&losses, horizon, Some(lowest)).mean >= lowest);
+    }
+
+    #[test]
+    fn a_mixture_of_steps_and_of_half_steps_agree(a in 0.5..3.0f64, rate in 0.5..15.0f64, c in 0.0..1.0f64, n in 25usize..120) {
+        let curve = |steps: usize| -> Vec<f64> {
+            (0..steps).map(|i| a * libm::exp(-rate * i as f64 / steps as f64) + c).collect()
+        };
+        let whole = mixture(&curve(n), 10.0 * n as f64, None);
+        let half = mixture(&curve(2 * n), 20.0 * n as f64, None);
+        prop_assert!((whole.mean - half.mean).abs() < 1e-3, "{:?} {:?}", whole, half);
+    }
 
     #[test]
     fn any_losses(losses in prop::collection::vec(prop::num::f64::ANY, 0..40), kind in kind(), bound in prop::num::f64::ANY) {

@@ -95,6 +95,29 @@ struct ExponentialCase {
     noise_sd: f64,
 }
 
+#[derive(Deserialize)]
+struct MixtureCase {
+    losses: Vec<f64>,
+    lower_bound: Option<f64>,
+    horizon: f64,
+    mean: f64,
+    sd: f64,
+}
+
+/// `tests/golden/mixture.py` made the file.
+#[test]
+fn mixture_against_numpy() {
+    let cases: Vec<MixtureCase> = cases(include_str!("golden/mixture.json"));
+    assert_eq!(cases.len(), 75);
+    for (i, case) in cases.iter().enumerate() {
+        let &MixtureCase { ref losses, lower_bound, horizon, .. } = case;
+        let window = LossWindow { losses, horizon, lower_bound, kind: LossKind::Training };
+        let forecast = Forecaster::Mixture.forecast(&window).unwrap();
+        assert_close(forecast.mean, case.mean, 1e-7, ("mean", i));
+        assert_close(forecast.sd, case.sd, 1e-7, ("sd", i));
+    }
+}
+
 #[test]
 fn exponential_against_scipy() {
     let cases: Vec<ExponentialCase> = cases(include_str!("golden/exponential.json"));

@@ -4,6 +4,7 @@ mod common;
 
 use autolrs_core::{
     directive::Slot,
+    forecast::Forecaster,
     job::{Cancel, Event, Finish, Open, Report, Resume, StoppedBecause, Validation},
     spec::{
         ClrOptions, ConstantOptions, CosineOptions, OneCycleOptions, PaperOptions, PolicySpec, ScanOptions,
@@ -142,6 +143,7 @@ fn policy() -> impl Strategy<Value = PolicySpec> {
         PaperOptions { tau: Some(50), tau_max: Some(200), candidates: Some(4), ..PaperOptions::default() };
     prop_oneof![
         Just(PolicySpec::Scan(ScanOptions::default())),
+        Just(PolicySpec::Paper(PaperOptions { forecaster: Some(Forecaster::Mixture), ..paper.clone() })),
         Just(PolicySpec::Paper(paper)),
         Just(PolicySpec::Constant(ConstantOptions::default())),
         Just(PolicySpec::Cosine(CosineOptions { warmup_steps: Some(1), ..CosineOptions::default() })),

@@ -65,6 +65,17 @@ fn exponential_decay_ten_windows_ahead() {
     }
 }
 
+#[test]
+fn a_mixture_ten_windows_ahead() {
+    let losses: Vec<f64> = (0..100).map(|i| 1.5 * libm::exp(-0.01 * f64::from(i)) + 0.3).collect();
+    for lower_bound in [None, Some(0.0)] {
+        let window = LossWindow { losses: &losses, horizon: 1000.0, lower_bound, kind: LossKind::Training };
+        let forecast = Forecaster::Mixture.forecast(&window).unwrap();
+        assert!((forecast.mean - 0.300_068).abs() < 1e-5, "{forecast:?}");
+        assert!(forecast.sd > 0.0 && forecast.sd < 2e-3, "{forecast:?}");
+    }
+}
+
 /// A decision is the same bits on every machine, in every build; a change of these needs a new policy revision.
 #[test]
 fn decisions_to_the_bit() {

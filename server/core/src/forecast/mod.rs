@@ -6,6 +6,7 @@ pub mod smooth;
 pub mod unit;
 
 mod exponential;
+mod mixture;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -22,6 +23,8 @@ pub enum Forecaster {
     /// a exp(b t) + c, as in AutoLRS (Jin et al., ICLR 2021, section 4.2).
     #[default]
     Exponential,
+    /// The Bayesian average of many exponentials and power laws; its sd knows how much is not known yet.
+    Mixture,
 }
 
 /// Which loss is forecast: it decides how many points are taken for outliers.
@@ -113,6 +116,7 @@ impl Forecaster {
     fn extrapolate(self, scaled: &Scaled) -> Forecast {
         match self {
             Self::Exponential => exponential::extrapolate(scaled),
+            Self::Mixture => mixture::extrapolate(scaled),
         }
     }
 }

@@ -10,6 +10,7 @@ pub use plain::{
 };
 pub use resolve::{Violation, resolve};
 
+use crate::forecast::Forecaster;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -121,6 +122,8 @@ pub struct PaperOptions {
     pub warmup_steps: Option<u64>,
     /// LR at the end of the warm-up, and where no search fits before the first commit, > 0; default `fallback_lr`.
     pub warmup_lr: Option<f64>,
+    /// What forecasts the loss at the stage's end from a trial; default `exponential`, as published.
+    pub forecaster: Option<Forecaster>,
 }
 
 /// A checked job with every value filled in.
@@ -198,6 +201,8 @@ pub struct ResolvedPaper {
     pub warmup_steps: u64,
     /// LR at its end.
     pub warmup_lr: f64,
+    /// What forecasts the loss at tau.
+    pub forecaster: Forecaster,
 }
 
 impl ResolvedSpec {

@@ -1,9 +1,12 @@
 //! The spec of a job.
 
 use super::Violations;
-use autolrs_core::spec::{
-    self, ClrOptions, ConstantOptions, CosineOptions, JobSpec, LossBound, OneCycleOptions, PaperOptions,
-    PolicySpec, ResolvedSpec, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
+use autolrs_core::{
+    forecast::Forecaster,
+    spec::{
+        self, ClrOptions, ConstantOptions, CosineOptions, JobSpec, LossBound, OneCycleOptions, PaperOptions,
+        PolicySpec, ResolvedSpec, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
+    },
 };
 use autolrs_proto::v1 as pb;
 
@@ -16,7 +19,7 @@ pub(in crate::rpc) struct Specs {
 
 /// The spec in the field `spec`, checked; none if anything is wrong with it.
 pub(super) fn decode(wire: pb::JobSpec, violations: &mut Violations) -> Option<Specs> {
-    let asked = asked(wire);
+    let asked = asked(wire, violations);
     match spec::resolve(&asked) {
         Ok(resolved) => Some(Specs { asked, resolved }),
         Err(found) => {
@@ -26,7 +29,7 @@ pub(super) fn decode(wire: pb::JobSpec, violations: &mut Violations) -> Option<S
     }
 }
 
-fn asked(wire: pb::JobSpec) -> JobSpec {
+fn asked(wire: pb::JobSpec, violations: &mut Violations) -> JobSpec {
     use pb::job_spec::LossBound as Wire;
     JobSpec {
         total_steps: wire.total_steps,
@@ -41,12 +44,12 @@ fn asked(wire: pb::JobSpec) -> JobSpec {
         max_overhead: wire.max_overhead,
         switch_every: wire.switch_every,
         guard: wire.guard,
-        policy: wire.policy.map(policy),
+        policy: wire.policy.map(|wire| policy(wire, violations)),
         labels: wire.labels.into_iter().collect(),
     }
 }
 
-fn policy(wire: pb::job_spec::Policy) -> PolicySpec {
+fn policy(wire: pb::job_spec::Policy, violations: &mut Violations) -> PolicySpec {
     use pb::job_spec::Policy as Wire;
     match wire {
         Wire::Scan(p) => PolicySpec::Scan(ScanOptions {
@@ -62,6 +65,7 @@ fn policy(wire: pb::job_spec::Policy) -> PolicySpec {
             trial_fraction: p.trial_fraction,
             warmup_steps: p.warmup_steps,
             warmup_lr: p.warmup_lr,
+            forecaster: forecaster(p.forecaster, violations),
         }),
         Wire::Constant(p) => PolicySpec::Constant(ConstantOptions { lr: p.lr, warmup_steps: p.warmup_steps }),
         Wire::Cosine(p) => PolicySpec::Cosine(CosineOptions {
@@ -97,6 +101,25 @@ fn policy(wire: pb::job_spec::Policy) -> PolicySpec {
             t_mult: p.t_mult,
             end_factor: p.end_factor,
         }),
+    }
+}
+
+/// A value that this server does not know is a violation.
+fn forecaster(wire: Option<i32>, violations: &mut Violations) -> Option<Forecaster> {
+    match pb::Forecaster::try_from(wire?) {
+        Ok(pb::Forecaster::Exponential) => Some(Forecaster::Exponential),
+        Ok(pb::Forecaster::Mixture) => Some(Forecaster::Mixture),
+        Ok(pb::Forecaster::Unspecified) | Err(_) => {
+            violations.add("spec.paper.forecaster", "must be exponential or mixture");
+            None
+        }
+    }
+}
+
+const fn encode_forecaster(forecaster: Forecaster) -> pb::Forecaster {
+    match forecaster {
+        Forecaster::Exponential => pb::Forecaster::Exponential,
+        Forecaster::Mixture => pb::Forecaster::Mixture,
     }
 }
 
@@ -137,6 +160,7 @@ fn encode_policy(policy: &PolicySpec) -> pb::job_spec::Policy {
             trial_fraction: p.trial_fraction,
             warmup_steps: p.warmup_steps,
             warmup_lr: p.warmup_lr,
+            forecaster: p.forecaster.map(|forecaster| encode_forecaster(forecaster).into()),
         }),
         PolicySpec::Constant(p) => {
             Wire::Constant(pb::ConstantPolicy { lr: p.lr, warmup_steps: p.warmup_steps })
@@ -193,6 +217,7 @@ mod tests {
             trial_fraction: Some(0.2),
             warmup_steps: Some(7),
             warmup_lr: Some(0.01),
+            forecaster: Some(pb::Forecaster::Mixture.into()),
         };
         vec![
             Wire::Scan(scan),
@@ -251,12 +276,23 @@ mod tests {
         }
         let bounded = pb::job_spec::LossBound::LossLowerBound(-1.0);
         let wire = pb::JobSpec { loss_bound: Some(bounded), ..spec() };
-        assert_eq!(encode(&asked(wire.clone())), wire);
+        assert_eq!(encode(&asked(wire.clone(), &mut Violations::default())), wire);
+    }
+
+    #[test]
+    fn a_forecaster_of_another_release_is_refused() {
+        for forecaster in [0, 3, -1] {
+            let paper = pb::PaperPolicy { forecaster: Some(forecaster), ..pb::PaperPolicy::default() };
+            let wire = pb::JobSpec { policy: Some(pb::job_spec::Policy::Paper(paper)), ..spec() };
+            let mut violations = Violations::default();
+            let specs = decode(wire, &mut violations);
+            assert_eq!(super::super::fields(violations.finish("j", specs)), ["spec.paper.forecaster"]);
+        }
     }
 
     #[test]
     fn not_unbounded_is_as_absent() {
         let wire = pb::JobSpec { loss_bound: Some(pb::job_spec::LossBound::LossUnbounded(false)), ..spec() };
-        assert_eq!(asked(wire).loss_lower_bound, None);
+        assert_eq!(asked(wire, &mut Violations::default()).loss_lower_bound, None);
     }
 }

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     directive::{DoneReason, Failure, Slot},
-    forecast::{Forecast, Forecaster, LossKind, LossWindow},
+    forecast::{Forecast, LossKind, LossWindow},
     plan::{FromSlot, Keep, Plan},
     spec::{LrRange, ResolvedPaper, ResolvedSpec},
     stop_rules::Stop,
@@ -256,7 +256,7 @@ impl Paper {
     fn forecast(&self, losses: &[f64]) -> Option<Forecast> {
         let (horizon, kind) = (self.tau as f64, LossKind::Training);
         let window = LossWindow { losses, horizon, lower_bound: self.bound, kind };
-        Forecaster::Exponential.forecast(&window).ok()
+        self.options.forecaster.forecast(&window).ok()
     }
 
     /// Commits the candidate with the least forecast; false if every one diverged.
