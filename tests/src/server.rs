@@ -26,7 +26,11 @@ pub struct Server {
 impl Server {
     /// Starts a server on an empty store and waits until it answers.
     pub async fn start() -> Self {
-        let data = tempfile::tempdir().expect("a temporary folder");
+        Self::start_on(tempfile::tempdir().expect("a temporary folder")).await
+    }
+
+    /// Starts a server with its store in `data`.
+    pub async fn start_on(data: TempDir) -> Self {
         let (address, http) = (free_address(), free_address());
         let mut server = Self { address, http, data, child: None };
         server.up().await;
