@@ -2,7 +2,8 @@
 # make test    Rust and Python tests, real processes included
 # make check   format, lints, docs, types, licences, proto
 # make fmt     formats Rust and Python
-# make bench   speed of the server's parts, of a decision over the wire, of step()
+# make bench   speed of the server's parts, of a decision over the wire, of step();
+#              BENCH_ROWS=tests/bench/rows.jsonl keeps the rows
 # make clean   removes everything that was built
 #
 # Each installs what it needs: a virtual environment in .venv, tools under target/tools, Debian's python3-torch and
@@ -60,7 +61,7 @@ fmt: $(VENV_STAMP)
 
 bench: server-release $(CLIENT_STAMP) $(BENCH_STAMP)
 	cargo build --locked --release -p autolrs-tests --bin autolrs-bench
-	$(BIN)/python tests/bench/run.py $(TARGET)/release/autolrs-bench
+	$(BIN)/python tests/bench/run.py $(TARGET)/release/autolrs-bench $(BENCH_ROWS)
 	AUTOLRS_BIN=$(TARGET)/release/autolrs $(BIN)/python tests/python/bench_step.py
 
 clean:
