@@ -85,13 +85,6 @@ impl FromSlot {
         Self(Plan::new(vec![SlotOp::Restore(slot)], Action::Done(reason)))
     }
 
-    /// Saves `kept` before the restore (the state after a trial, say).
-    #[must_use]
-    pub fn saving_first(mut self, kept: Slot) -> Self {
-        self.0.slot_ops.insert(0, SlotOp::Save(kept));
-        self
-    }
-
     /// See [`Plan::or_else`].
     #[must_use]
     pub fn or_else(self, fallback: impl Into<Plan>) -> Self {
