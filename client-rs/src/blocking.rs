@@ -1,18 +1,20 @@
-//! The session for programs without a runtime: a thread of its own carries the background task.
+//! The session for programs without a runtime.
 
 use crate::{
     config::SessionConfig,
     error::Error,
-    session::Machine,
-    transport::{Handle, start},
+    session::{Machine, Status},
+    trainable::{self, Trainable},
+    transport::{Handle, begin},
 };
+use autolrs_core::directive::DoneReason;
 use std::{
     ops::Deref,
     sync::{
         Mutex, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -56,29 +58,8 @@ impl Session {
 
     /// Begins to open a session in the background.
     pub fn begin_open(config: SessionConfig) -> Result<Opening, Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Error::NoThread(error.to_string()))?;
         let (tell, answer) = mpsc::channel();
-        let run = move || {
-            let opened = runtime.block_on(start(&config));
-            let task = match opened {
-                Ok((shared, task)) => tell.send(Ok(Handle(shared))).is_ok().then_some(task).flatten(),
-                Err(error) => {
-                    // Nobody waits any more: nothing is left to be told.
-                    let _ = tell.send(Err(error));
-                    None
-                }
-            };
-            if let Some(task) = task {
-                runtime.block_on(task);
-            }
-        };
-        let thread = thread::Builder::new()
-            .name("autolrs".into())
-            .spawn(run)
-            .map_err(|error| Error::NoThread(error.to_string()))?;
+        let thread = begin(config, move |opened| tell.send(opened).is_ok())?;
         Ok(Opening { answer, thread })
     }
 
@@ -97,6 +78,25 @@ impl Session {
         shared.wake();
         shared.wait_for_change(left.min(at_most), |machine| !machine.waiting() || !machine.expects_answer());
         Ok(shared.wait_for_next()?.is_none())
+    }
+
+    /// Trains to the end of the job: does slot operations, takes each step's learning rate, waits for the next
+    /// directive or goes on with the fallback. Why it ended.
+    ///
+    /// # Errors
+    /// Those of the trainable, and of [`Session::next`]; after one of the latter it may be called again.
+    pub fn train<T: Trainable>(&self, trainable: &mut T) -> Result<DoneReason, T::Error> {
+        trainable::begin(self, trainable)?;
+        loop {
+            trainable::enter(self, trainable)?;
+            if let Some(reason) = self.done() {
+                return Ok(reason);
+            }
+            while self.status() != Status::Ended {
+                trainable::step(self, trainable)?;
+            }
+            self.next()?;
+        }
     }
 
     /// Waits until the server has everything. False: not within `at_most`.

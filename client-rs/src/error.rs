@@ -1,6 +1,7 @@
 //! Everything that can go wrong, as one closed list whose messages say what to do.
 
 use crate::session::BadCheckpoint;
+use autolrs_core::directive::Slot;
 
 /// Why a session could not be opened or can't go on.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -107,6 +108,16 @@ pub enum Error {
     /// The system would give no thread or runtime.
     #[error("the session's background thread could not be started: {0}")]
     NoThread(String),
+    /// A slot is restored, dropped or asked for that this trainer does not hold.
+    #[error(
+        "slot {0:?} is not held by this trainer: do all slot operations in order, and put a state that was loaded from a checkpoint into its slot (Handle::take_resumed_slot)"
+    )]
+    SlotMissing(Slot),
+    /// The session was opened for a trainer that replays batches, and this one does not.
+    #[error(
+        "this trainer can't take the batches that followed the save of slot {0:?} once more: open its session with replay: false, or implement Trainable::rewind"
+    )]
+    CannotReplay(Slot),
     /// A checkpoint was asked for too early.
     #[error(transparent)]
     LossesMissing(#[from] crate::session::LossesMissing),

@@ -8,6 +8,7 @@ pub mod blocking;
 mod config;
 mod error;
 pub mod session;
+mod trainable;
 mod transport;
 mod wire;
 
@@ -25,4 +26,5 @@ pub use config::{
 };
 pub use error::Error;
 pub use session::{MAX_LOSSES_PER_REPORT, Status};
+pub use trainable::{BatchNumbers, InMemory, Slots, Trainable};
 pub use transport::{Handle, Session, Snapshot};

@@ -133,10 +133,14 @@ pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("AUTOLRS_BIN") {
         return path.into();
     }
+    built("autolrs")
+}
+
+/// A program that was built beside the tests.
+pub fn built(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the program's own path");
-    let built =
-        own.ancestors().skip(1).take(2).map(|folder| folder.join("autolrs")).find(|path| path.exists());
-    built.expect("build the server first: cargo build -p autolrs-server")
+    let built = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.exists());
+    built.expect("build it first: cargo build -p autolrs-server; cargo build -p autolrs-client --examples")
 }
 
 /// An address on loopback that was free a moment ago.

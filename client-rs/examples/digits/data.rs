@@ -1,16 +1,15 @@
-//! The images, and a stream of batches that can be rewound.
+//! The images, and batches of them by number.
 
 /// Pixels of an image.
 pub(crate) const PIXELS: usize = 64;
 /// Images in a batch.
-pub(crate) const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 32;
 
 const CSV: &str = include_str!("../data/digits.csv");
 /// Every fifth image is kept for the test.
 const TEST_EVERY: usize = 5;
 
 /// An image, its pixels from 0 to 1, and the digit it shows.
-#[derive(Clone)]
 pub(crate) struct Image {
     pub(crate) pixels: [f64; PIXELS],
     pub(crate) digit: usize,
@@ -41,36 +40,11 @@ fn image(line: &str) -> Option<Image> {
     Some(Image { pixels, digit: numbers.next()?.ok()?.into() })
 }
 
-/// Batches by their number: the same number gives the same batch, so they can be replayed.
-pub(crate) struct Batches {
-    images: Vec<Image>,
-    position: u64,
-    next_unused: u64,
-}
-
-impl Batches {
-    pub(crate) fn of(images: &[Image]) -> Self {
-        Self { images: images.to_vec(), position: 0, next_unused: 0 }
-    }
-
-    /// Number of the first batch that was never used.
-    pub(crate) fn next_unused(&self) -> u64 {
-        self.next_unused
-    }
-
-    pub(crate) fn go_to(&mut self, position: u64) {
-        self.position = position;
-    }
-
-    /// Images drawn at random, the draw depending on the batch's number alone.
-    pub(crate) fn next_batch(&mut self) -> Vec<Image> {
-        let first = self.position * BATCH as u64;
-        self.position += 1;
-        self.next_unused = self.next_unused.max(self.position);
-        let images = self.images.len() as u64;
-        let pick = |i: u64| self.images[(mixed(first + i) % images) as usize].clone();
-        (0..BATCH as u64).map(pick).collect()
-    }
+/// The images of batch `number`: drawn at random, the draw depending on the number alone.
+pub(crate) fn batch(images: &[Image], number: u64) -> Vec<&Image> {
+    let first = number * BATCH as u64;
+    let pick = |i: u64| &images[(mixed(first + i) % images.len() as u64) as usize];
+    (0..BATCH as u64).map(pick).collect()
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014).

@@ -66,7 +66,7 @@ impl Network {
     }
 
     /// One optimizer step. The loss: cross-entropy in nats, mean of the batch, before the step.
-    pub(crate) fn step(&mut self, batch: &[Image], lr: f64) -> f64 {
+    pub(crate) fn step(&mut self, batch: &[&Image], lr: f64) -> f64 {
         let mut hidden_gradient = vec![0.0; self.hidden.weights.len()];
         let mut output_gradient = vec![0.0; self.output.weights.len()];
         let mut loss = 0.0;

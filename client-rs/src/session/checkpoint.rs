@@ -192,6 +192,7 @@ impl Machine {
     pub fn resume(checkpoint: Checkpoint, fallback_lr: f64, opened: Opened) -> Self {
         let mut machine = Self::open(checkpoint.job.clone(), fallback_lr, opened.clone());
         let resume = checkpoint.resume();
+        machine.resumed = checkpoint.held.map(|(slot, _)| slot);
         machine.slots = Slots::holding(checkpoint.held);
         machine.total = checkpoint.total;
         machine.committed_lr = checkpoint.committed_lr;
@@ -216,6 +217,7 @@ impl Machine {
         let mut machine = Self::alone(checkpoint.job, 1, fallback_lr);
         machine.uid = checkpoint.uid;
         machine.switch_every = checkpoint.switch_every;
+        machine.resumed = checkpoint.held.map(|(slot, _)| slot);
         machine.slots = Slots::holding(checkpoint.held);
         machine.total = checkpoint.total;
         machine.committed_lr = checkpoint.committed_lr;

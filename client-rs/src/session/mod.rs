@@ -13,7 +13,7 @@ pub use checkpoint::{BadCheckpoint, Checkpoint, LossesMissing};
 pub use inputs::Refused;
 
 use autolrs_core::{
-    directive::{Action, Directive, DoneReason, Run, SlotOp},
+    directive::{Action, Directive, DoneReason, Run, Slot, SlotOp},
     job::{Opened, Report},
 };
 use segment::{MAX_VALIDATIONS, Segment};
@@ -27,7 +27,7 @@ pub const MAX_LOSSES_PER_REPORT: usize = 4096;
 /// One trainer's side of a job. Its methods by direction:
 ///
 /// - **made by** [`Machine::open`], [`Machine::resume`], [`Machine::alone`] or [`Machine::resume_alone`];
-/// - **the trainer's commands**: [`Machine::take_slot_ops`], [`Machine::record`] or [`Machine::tick`] with
+/// - **the trainer's commands**: [`Machine::take_resumed_slot`], [`Machine::take_slot_ops`], [`Machine::record`] or [`Machine::tick`] with
 ///   [`Machine::losses`], [`Machine::validation`], [`Machine::export`];
 /// - **inputs**: [`Machine::handle_ack`], [`Machine::handle_refusal`], [`Machine::handle_silence`];
 /// - **outputs**: [`Machine::due`], [`Machine::poll_report`], [`Machine::poll_heartbeat`],
@@ -58,7 +58,7 @@ pub const MAX_LOSSES_PER_REPORT: usize = 4096;
 /// [`Machine::export`] gives bytes for the trainer's own checkpoint. [`Machine::export_slot`] says whose state the
 /// checkpoint must hold: in a trial (or with a restore still to come, or after a guard has fired) not the live state
 /// but the named slot's content; the trainer that loads it must put that content into its live state *and* into that
-/// slot, and hold no other slot. Loaded, such a checkpoint starts the search again; any other goes on at its offset.
+/// slot ([`Machine::take_resumed_slot`]), and hold no other slot. Loaded, such a checkpoint starts the search again; any other goes on at its offset.
 /// Slot operations of the directive that were done before the checkpoint are not done again: restores are left out,
 /// saves into slots that were lost with the process take the state at hand.
 #[derive(Debug)]
@@ -72,6 +72,8 @@ pub struct Machine {
     /// before a fallback that it has not adopted yet, from which a checkpoint must be able to go on.
     outbox: VecDeque<Segment>,
     slots: Slots,
+    /// The slot that a loaded state belongs into, until the trainer has asked.
+    resumed: Option<Slot>,
     link: Link,
     /// The trainer was told to deliver losses and has not gone on yet.
     paused: bool,
@@ -150,6 +152,7 @@ impl Machine {
             track: Track::new(directive, switch_every),
             outbox: VecDeque::new(),
             slots: Slots::default(),
+            resumed: None,
             link: Link::Up,
             paused: false,
             done: None,
@@ -204,6 +207,11 @@ impl Machine {
             );
             self.notices.push(notice);
         }
+    }
+
+    /// The slot that the state which the trainer has loaded belongs into as well, before anything else; told once.
+    pub fn take_resumed_slot(&mut self) -> Option<Slot> {
+        self.resumed.take()
     }
 
     /// The slot operations to be done before the next step, in order. They count as done from here on.

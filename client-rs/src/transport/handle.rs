@@ -78,6 +78,12 @@ impl Handle {
         self.0.lock().machine.validation(loss);
     }
 
+    /// After a resume: the slot that the state which the trainer has loaded belongs into as well, before anything else;
+    /// told once.
+    pub fn take_resumed_slot(&self) -> Option<Slot> {
+        self.0.lock().machine.take_resumed_slot()
+    }
+
     /// The slot operations to be done before the next step, in order. They count as done from here on.
     pub fn take_slot_ops(&self) -> Vec<SlotOp> {
         self.0.lock().machine.take_slot_ops()

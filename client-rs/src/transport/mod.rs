@@ -1,6 +1,7 @@
-//! The tokio shell around the session machine: one background task owns the connection, and the trainer's thread and
-//! the task share the machine behind a lock that is never held while anything is waited for.
+//! The tokio shell around the session machine: one background thread owns the connection, and the trainer's thread and
+//! this one share the machine behind a lock that is never held while anything is waited for.
 
+mod background;
 mod driver;
 mod handle;
 mod holder;
@@ -13,6 +14,7 @@ mod status;
 pub use handle::{Handle, Snapshot};
 pub use session::Session;
 
+pub(crate) use background::begin;
 pub(crate) use shared::Shared;
 
 use crate::{config::SessionConfig, error::Error};
@@ -37,9 +39,9 @@ fn backoff() -> ExponentialBackoff {
 }
 
 /// Opens a session: the shared state, and the task that must run beside the trainer (none without a server).
-pub(crate) async fn start(
+async fn start(
     config: &SessionConfig,
-) -> Result<(Arc<Shared>, Option<impl Future<Output = ()> + Send + 'static>), Error> {
+) -> Result<(Arc<Shared>, Option<impl Future<Output = ()> + use<>>), Error> {
     let (machine, link) = open::open(config).await?;
     let shared = Arc::new(Shared::new(machine, config));
     let task = link.map(|link| driver::drive(shared.clone(), link));

@@ -1,9 +1,15 @@
 //! The async session.
 
-use super::{Handle, start};
-use crate::{config::SessionConfig, error::Error, session::Machine};
+use super::{Handle, background};
+use crate::{
+    config::SessionConfig,
+    error::Error,
+    session::{Machine, Status},
+    trainable::{self, Trainable},
+};
+use autolrs_core::directive::DoneReason;
 use std::{ops::Deref, time::Duration};
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 
 /// One trainer's session of a job, for use inside a tokio runtime. Its commands are those of [`Handle`]; see
 /// [`Machine`] for their order.
@@ -24,14 +30,15 @@ use tokio::task::JoinHandle;
 /// ```
 pub struct Session {
     handle: Handle,
-    task: Option<JoinHandle<()>>,
 }
 
 impl Session {
     /// Makes the job if it does not exist, and opens a session of it.
     pub async fn open(config: SessionConfig) -> Result<Self, Error> {
-        let (shared, task) = start(&config).await?;
-        Ok(Self { handle: Handle(shared), task: task.map(tokio::spawn) })
+        let (tell, answer) = oneshot::channel();
+        background::begin(config, |opened| tell.send(opened).is_ok())?;
+        let handle = answer.await.map_err(|_| Error::NoThread("it has ended".into()))??;
+        Ok(Self { handle })
     }
 
     /// After [`crate::Status::Ended`]: waits for the next directive. At most the decision time-out; then the fallback
@@ -48,6 +55,28 @@ impl Session {
         Ok(())
     }
 
+    /// Trains to the end of the job: does slot operations, takes each step's learning rate, waits for the next
+    /// directive or goes on with the fallback. Why it ended.
+    ///
+    /// A step keeps the executor's thread busy as long as it takes; other tasks get their turn after each.
+    ///
+    /// # Errors
+    /// Those of the trainable, and of [`Session::next`]; after one of the latter it may be called again.
+    pub async fn train<T: Trainable>(&self, trainable: &mut T) -> Result<DoneReason, T::Error> {
+        trainable::begin(self, trainable)?;
+        loop {
+            trainable::enter(self, trainable)?;
+            if let Some(reason) = self.done() {
+                return Ok(reason);
+            }
+            while self.status() != Status::Ended {
+                trainable::step(self, trainable)?;
+                tokio::task::yield_now().await;
+            }
+            self.next().await?;
+        }
+    }
+
     /// Waits until the server has everything. False: not within `at_most`.
     pub async fn flush(&self, at_most: Duration) -> bool {
         self.handle.0.wake();
@@ -55,13 +84,8 @@ impl Session {
     }
 
     /// Flushes for at most `at_most` and ends the session. The job goes on if a trainer resumes it.
-    pub async fn close(mut self, at_most: Duration) {
+    pub async fn close(self, at_most: Duration) {
         self.flush(at_most).await;
-        self.handle.0.close();
-        if let Some(task) = self.task.take() {
-            // A task that panicked has said so.
-            let _ = task.await;
-        }
     }
 }
 

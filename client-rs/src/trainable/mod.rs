@@ -1,0 +1,63 @@
+//! A training loop that is driven: what it must give, and the driver.
+
+mod batches;
+mod drive;
+mod in_memory;
+mod slots;
+
+pub use batches::BatchNumbers;
+pub use in_memory::InMemory;
+pub use slots::Slots;
+
+pub(crate) use drive::{begin, enter, step};
+
+use crate::{error::Error, transport::Handle};
+use autolrs_core::directive::Slot;
+
+/// What a training loop must give so that a session can drive it ([`crate::Session::train`],
+/// [`crate::blocking::Session::train`]).
+///
+/// The *state* that slots keep is all that a step changes: weights, buffers, what the optimizer remembers, and the
+/// generator of random numbers if dropout or the like draws from it. The stream of batches is not part of it: it goes
+/// on when a slot is restored, unless [`Trainable::rewind`] is called.
+///
+/// State that can be cloned needs no implementation of this trait: see [`InMemory`].
+pub trait Trainable {
+    /// Why the training can't go on. The driver's own errors become one, so `Box<dyn std::error::Error>` or [`Error`]
+    /// itself will do.
+    type Error: From<Error>;
+
+    /// Runs one optimizer step at this learning rate on the next batch, and returns that batch's training loss before
+    /// the step. A loss that is NaN or infinite is an answer, not an error: searches try LRs that diverge.
+    fn step(&mut self, lr: f64) -> Result<f64, Self::Error>;
+
+    /// Copies the state into the slot, replacing what it holds.
+    fn save_slot(&mut self, slot: Slot) -> Result<(), Self::Error>;
+
+    /// Copies the slot into the state, to the bit.
+    fn restore_slot(&mut self, slot: Slot) -> Result<(), Self::Error>;
+
+    /// Frees the slot.
+    fn drop_slot(&mut self, slot: Slot) -> Result<(), Self::Error>;
+
+    /// From here on steps take the batches that followed the save of this slot, once more: trials on the same batches
+    /// are compared far more precisely. Called only in a session that was opened with
+    /// [`crate::SessionConfig::replay`]; the default, which can't, then ends the training.
+    fn rewind(&mut self, slot: Slot) -> Result<(), Self::Error> {
+        Err(Error::CannotReplay(slot).into())
+    }
+
+    /// From here on steps take batches that were never used: the stream goes on where it was furthest. Nothing needs
+    /// to be done if [`Trainable::rewind`] can't.
+    fn forward(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    /// A step was recorded. The place to write a checkpoint now and then ([`Handle::state`]), to show progress
+    /// ([`Handle::snapshot`]), and to tell the user what has come up ([`Handle::take_notices`]). After the last step
+    /// of a directive [`Handle::status`] is [`crate::Status::Ended`].
+    fn after_step(&mut self, session: &Handle) -> Result<(), Self::Error> {
+        let _ = session;
+        Ok(())
+    }
+}

@@ -1,0 +1,32 @@
+//! The thread that speaks to the server. A step keeps the trainer's thread (in an async program its executor's) busy
+//! for as long as it takes, and neither a report nor a heartbeat may wait for that.
+
+use super::{Handle, start};
+use crate::{config::SessionConfig, error::Error};
+use std::thread::{self, JoinHandle};
+
+/// Opens a session on a thread of its own, which runs until the session is closed. `tell` gets the outcome, and says
+/// whether somebody still wanted it.
+pub(crate) fn begin(
+    config: SessionConfig,
+    tell: impl FnOnce(Result<Handle, Error>) -> bool + Send + 'static,
+) -> Result<JoinHandle<()>, Error> {
+    let no_thread = |error: std::io::Error| Error::NoThread(error.to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_thread)?;
+    let run = move || {
+        runtime.block_on(async {
+            match start(&config).await {
+                Ok((shared, task)) => {
+                    let wanted = tell(Ok(Handle(shared)));
+                    if let Some(task) = task.filter(|_| wanted) {
+                        task.await;
+                    }
+                }
+                Err(error) => drop(tell(Err(error))),
+            }
+        });
+        // A look-up of the server's name that hangs must not keep the thread.
+        runtime.shutdown_background();
+    };
+    thread::Builder::new().name("autolrs".into()).spawn(run).map_err(no_thread)
+}
