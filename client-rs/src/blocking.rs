@@ -88,6 +88,7 @@ impl Session {
     pub fn train<T: Trainable>(&self, trainable: &mut T) -> Result<DoneReason, T::Error> {
         trainable::begin(self, trainable)?;
         loop {
+            let within = self.span().entered();
             trainable::enter(self, trainable)?;
             if let Some(reason) = self.done() {
                 return Ok(reason);
@@ -95,6 +96,7 @@ impl Session {
             while self.status() != Status::Ended {
                 trainable::step(self, trainable)?;
             }
+            drop(within);
             self.next()?;
         }
     }

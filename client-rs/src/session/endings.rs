@@ -13,6 +13,7 @@ impl Machine {
     pub(super) fn enter(&mut self, directive: Directive) {
         self.slots.push(directive.seq, directive.slot_ops.iter().copied());
         self.done = reason(&directive);
+        self.entered += 1;
         let next = Track::new(directive, self.switch_every);
         let previous = std::mem::replace(&mut self.track, next);
         if previous.segment.seq > 0 {

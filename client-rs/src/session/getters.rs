@@ -19,6 +19,11 @@ impl Machine {
         self.track.seq()
     }
 
+    /// How many directives have come into force after the first; fallbacks count.
+    pub fn entered(&self) -> u64 {
+        self.entered
+    }
+
     /// What its steps are for; none once the job is done.
     pub fn phase(&self) -> Option<Phase> {
         self.run().map(|run| run.phase)

@@ -79,6 +79,8 @@ pub struct Machine {
     paused: bool,
     done: Option<DoneReason>,
     total: u64,
+    /// Directives that were entered after the first.
+    entered: u64,
     committed_lr: Option<f64>,
     fallback_lr: f64,
     notices: Vec<String>,
@@ -157,6 +159,7 @@ impl Machine {
             paused: false,
             done: None,
             total: 0,
+            entered: 0,
             committed_lr: None,
             fallback_lr,
             notices: Vec::new(),

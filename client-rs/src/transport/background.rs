@@ -1,9 +1,9 @@
 //! The thread that speaks to the server. A step keeps the trainer's thread (in an async program its executor's) busy
 //! for as long as it takes, and neither a report nor a heartbeat may wait for that.
 
-use super::{Handle, start};
+use super::{Handle, start, trace};
 use crate::{config::SessionConfig, error::Error};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 /// Opens a session on a thread of its own, which runs until the session is closed. `tell` gets the outcome, and says
 /// whether somebody still wanted it.
@@ -13,9 +13,10 @@ pub(crate) fn begin(
 ) -> Result<JoinHandle<()>, Error> {
     let no_thread = |error: std::io::Error| Error::NoThread(error.to_string());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_thread)?;
+    let span = trace::session_span(&config.job);
     let run = move || {
         runtime.block_on(async {
-            match start(&config).await {
+            match start(&config, span).await {
                 Ok((shared, task)) => {
                     let wanted = tell(Ok(Handle(shared)));
                     if let Some(task) = task.filter(|_| wanted) {
@@ -28,5 +29,5 @@ pub(crate) fn begin(
         // A look-up of the server's name that hangs must not keep the thread.
         runtime.shutdown_background();
     };
-    thread::Builder::new().name("autolrs".into()).spawn(run).map_err(no_thread)
+    trace::spawn("autolrs", run).map_err(no_thread)
 }

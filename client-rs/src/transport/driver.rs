@@ -65,15 +65,21 @@ async fn send(shared: &Shared, link: &mut Link, report: Report) -> bool {
     match answer {
         Ok(ack) => {
             state.last_error = None;
+            state.trace.answered();
             state.machine.handle_ack(ack);
+            state.follow();
             true
         }
         Err(Missed::Refused(refused, error)) => {
+            state.trace.answered();
+            state.trace.refused(&error);
             state.last_error = Some(error);
             state.machine.handle_refusal(seq, refused);
+            state.follow();
             true
         }
         Err(Missed::Outage(error)) => {
+            state.trace.outage(&error);
             if !error.is_transient() {
                 state.tell(&error);
             }

@@ -1,9 +1,10 @@
 //! The commands of a session.
 
-use super::Shared;
+use super::{Shared, shared::State};
 use crate::{error::Error, session::Status};
 use autolrs_core::directive::{DoneReason, Phase, Slot, SlotOp};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
+use tracing::Span;
 
 /// The commands of a session that never wait for the server. See [`crate::session::Machine`] for their order.
 #[derive(Clone)]
@@ -41,14 +42,16 @@ pub struct Snapshot {
 impl Handle {
     /// A step was run and this was its loss.
     pub fn record(&self, loss: f64) -> Status {
-        let status = self.0.lock().machine.record(loss);
-        self.after(status)
+        let mut state = self.0.lock();
+        let status = state.machine.record(loss);
+        self.after(status, state)
     }
 
     /// A step was run; its loss follows with [`Handle::losses`].
     pub fn tick(&self) -> Status {
-        let status = self.0.lock().machine.tick();
-        self.after(status)
+        let mut state = self.0.lock();
+        let status = state.machine.tick();
+        self.after(status, state)
     }
 
     /// Losses of steps that were run, in order.
@@ -56,6 +59,7 @@ impl Handle {
         let waiting = {
             let mut state = self.0.lock();
             state.machine.losses(losses);
+            state.follow();
             state.machine.waiting()
         };
         if waiting {
@@ -119,6 +123,12 @@ impl Handle {
         }
     }
 
+    /// The `tracing` span of the directive in force, to run its steps in. It has the fields `seq`, `phase`, `stage`,
+    /// `trial` and `lr` (of its first step), and is within a span `session` with `job` and `session`.
+    pub fn span(&self) -> Span {
+        self.0.lock().trace.directive().clone()
+    }
+
     /// The session's state for the trainer's checkpoint; see [`crate::session::Machine`], "Checkpoints".
     ///
     /// # Errors
@@ -140,8 +150,11 @@ impl Handle {
         notices
     }
 
-    fn after(&self, status: Status) -> Status {
+    fn after(&self, status: Status, mut state: MutexGuard<'_, State>) -> Status {
         if status == Status::Ended {
+            // Where the job is gone, the end of it is in force at once.
+            state.follow();
+            drop(state);
             self.0.wake();
         }
         status

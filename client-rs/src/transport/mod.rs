@@ -10,6 +10,7 @@ mod open;
 mod session;
 mod shared;
 mod status;
+mod trace;
 
 pub use handle::{Handle, Snapshot};
 pub use session::Session;
@@ -23,6 +24,8 @@ use tower::{
     retry::backoff::{ExponentialBackoff, ExponentialBackoffMaker, MakeBackoff},
     util::rng::HasherRng,
 };
+use trace::Trace;
+use tracing::{Instrument, Span};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -41,9 +44,11 @@ fn backoff() -> ExponentialBackoff {
 /// Opens a session: the shared state, and the task that must run beside the trainer (none without a server).
 async fn start(
     config: &SessionConfig,
+    span: Span,
 ) -> Result<(Arc<Shared>, Option<impl Future<Output = ()> + use<>>), Error> {
-    let (machine, link) = open::open(config).await?;
-    let shared = Arc::new(Shared::new(machine, config));
+    let (machine, link) = open::open(config).instrument(span.clone()).await?;
+    let trace = Trace::new(span, &machine);
+    let shared = Arc::new(Shared::new(machine, config, trace));
     let task = link.map(|link| driver::drive(shared.clone(), link));
     Ok((shared, task))
 }

@@ -46,6 +46,7 @@ pub(super) async fn open(config: &SessionConfig) -> Result<(Machine, Option<Link
             Ok((machine, Some(link)))
         }
         Err(error) if error.is_transient() && config.on_outage == OnOutage::Fallback => {
+            tracing::warn!(%error, "fallback: no server, training goes on without one");
             Ok((without_server(config, checkpoint)?, None))
         }
         Err(error) => Err(error),

@@ -65,12 +65,13 @@ impl Session {
     pub async fn train<T: Trainable>(&self, trainable: &mut T) -> Result<DoneReason, T::Error> {
         trainable::begin(self, trainable)?;
         loop {
-            trainable::enter(self, trainable)?;
+            let span = self.span();
+            span.in_scope(|| trainable::enter(self, trainable))?;
             if let Some(reason) = self.done() {
                 return Ok(reason);
             }
             while self.status() != Status::Ended {
-                trainable::step(self, trainable)?;
+                span.in_scope(|| trainable::step(self, trainable))?;
                 tokio::task::yield_now().await;
             }
             self.next().await?;

@@ -1,5 +1,6 @@
 //! What the trainer's thread and the background task share.
 
+use super::trace::Trace;
 use crate::{
     config::{OnOutage, SessionConfig},
     error::Error,
@@ -34,9 +35,15 @@ pub(crate) struct State {
     waiting_since: Option<Instant>,
     pub(crate) notices: Vec<String>,
     told: Option<Error>,
+    pub(crate) trace: Trace,
 }
 
 impl State {
+    /// Another directive may be in force.
+    pub(crate) fn follow(&mut self) {
+        self.trace.follow(&self.machine);
+    }
+
     /// Tells the user of an error, once.
     pub(crate) fn tell(&mut self, error: &Error) {
         if self.told.as_ref() != Some(error) {
@@ -47,7 +54,7 @@ impl State {
 }
 
 impl Shared {
-    pub(crate) fn new(machine: Machine, config: &SessionConfig) -> Self {
+    pub(crate) fn new(machine: Machine, config: &SessionConfig, trace: Trace) -> Self {
         Self {
             state: Mutex::new(State {
                 machine,
@@ -55,6 +62,7 @@ impl Shared {
                 waiting_since: None,
                 notices: Vec::new(),
                 told: None,
+                trace,
             }),
             changed: Condvar::new(),
             changed_async: Notify::new(),
@@ -140,6 +148,7 @@ impl Shared {
             state.tell(&error);
         }
         state.machine.handle_silence();
+        state.trace.fallback(&state.machine);
         Ok(None)
     }
 
