@@ -5,7 +5,7 @@ use crate::{
     error::Error,
     session::{Machine, Status},
     trainable::{self, Trainable},
-    transport::{Handle, begin},
+    transport::{Handle, begin, finish, runtime},
 };
 use autolrs_core::directive::DoneReason;
 use std::{
@@ -14,7 +14,7 @@ use std::{
         Mutex, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError},
     },
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -99,6 +99,28 @@ impl Session {
             drop(within);
             self.next()?;
         }
+    }
+
+    /// Ends the job early and in order: the cooldown begins at the next switch point, and the session is done after
+    /// it. In a search: the state before it is restored, then a warm-up and the cooldown.
+    ///
+    /// - `cooldown_steps`: none: in a search 0, else 2/3 of the committed steps, or what is left of the budget.
+    ///
+    /// Asks the server once and waits for its word alone, 5 s at the most. Does nothing if the job is cooling down or
+    /// done.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`], [`Error::Fenced`] and others: nothing has changed, training goes on and may ask
+    /// again.
+    pub fn finish(&self, cooldown_steps: Option<u64>) -> Result<(), Error> {
+        self.handle.0.check_process()?;
+        let runtime = runtime()?;
+        let ask = || {
+            let answer = runtime.block_on(finish(&self.handle.0, cooldown_steps));
+            runtime.shutdown_background();
+            answer
+        };
+        thread::scope(|scope| scope.spawn(ask).join()).map_err(|_| Error::NoThread("it has ended".into()))?
     }
 
     /// Waits until the server has everything. False: not within `at_most`.

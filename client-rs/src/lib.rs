@@ -16,8 +16,8 @@ pub use autolrs_core::{
     directive::{DoneReason, Failure, Phase, Slot, SlotOp},
     forecast::Forecaster,
     spec::{
-        ClrOptions, ConstantOptions, CosineOptions, JobSpec, LossBound, OneCycleOptions, PaperOptions,
-        PolicySpec, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
+        Budget, ClrOptions, ConstantOptions, CosineOptions, JobSpec, LossBound, OneCycleOptions, OpenBudget,
+        PaperOptions, PolicySpec, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
     },
 };
 pub use config::{

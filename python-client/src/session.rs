@@ -123,6 +123,13 @@ impl Session {
         self.native.state_slot().map(slot)
     }
 
+    /// Asks the server to end the job in order.
+    #[pyo3(signature = (cooldown_steps))]
+    fn finish(&self, py: Python<'_>, cooldown_steps: Option<u64>) -> PyResult<()> {
+        self.check_process(py)?;
+        py.detach(|| self.native.finish(cooldown_steps)).map_err(|error| raised(py, &error))
+    }
+
     /// Waits until the server has everything.
     fn flush(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
         let until = Instant::now() + seconds("timeout", timeout)?;

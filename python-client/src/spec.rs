@@ -3,7 +3,7 @@
 
 use autolrs_client::{
     ClrOptions, ConstantOptions, CosineOptions, Error, Forecaster, JobSpec, LossBound, OneCycleOptions,
-    PaperOptions, PolicySpec, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
+    OpenBudget, PaperOptions, PolicySpec, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
 };
 use pyo3::{
     prelude::*,
@@ -23,6 +23,7 @@ pub(crate) fn read(spec: &Bound<'_, PyDict>, switch_every: u64) -> Result<JobSpe
     };
     let job = JobSpec {
         total_steps: fields.take("total_steps"),
+        open_budget: open_budget(&mut fields),
         lr_min: fields.take("lr_min"),
         lr_max: fields.take("lr_max"),
         fallback_lr: fields.take("fallback_lr"),
@@ -46,6 +47,15 @@ pub(crate) fn read(spec: &Bound<'_, PyDict>, switch_every: u64) -> Result<JobSpe
         None => violations.push(("policy".into(), format!("must be one of {POLICIES}, is {name:?}"))),
     }
     if violations.is_empty() { Ok(JobSpec { policy, ..job }) } else { Err(Error::InvalidSpec { violations }) }
+}
+
+/// A dictionary of its own, so that its absence says something.
+fn open_budget(fields: &mut Fields<'_, '_>) -> Option<OpenBudget> {
+    let open: Bound<'_, PyDict> = fields.take("open_budget")?;
+    let mut open = Fields::new(open.as_any(), "open_budget");
+    let budget = OpenBudget { expected_steps: open.take("expected_steps") };
+    fields.violations.extend(open.finish());
+    Some(budget)
 }
 
 fn policy(name: &str, options: &mut Fields<'_, '_>) -> Option<PolicySpec> {

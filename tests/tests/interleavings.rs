@@ -5,7 +5,8 @@ use autolrs_core::{
     directive::DoneReason,
     lr_pieces,
     spec::{
-        CosineOptions, JobSpec, PaperOptions, PolicySpec, ResolvedSpec, ScanOptions, WsdOptions, resolve,
+        CosineOptions, JobSpec, OpenBudget, PaperOptions, PolicySpec, ResolvedSpec, ScanOptions, WsdOptions,
+        resolve,
     },
 };
 use autolrs_tests::sim::{Fault, Mishap, Optimum, Step, World};
@@ -17,6 +18,8 @@ enum Kind {
     Cosine,
     Wsd,
     Scan,
+    /// A scan without a known budget.
+    Open,
     Paper,
 }
 
@@ -26,7 +29,7 @@ fn spec(kind: Kind, switch_every: u64) -> ResolvedSpec {
             (400, PolicySpec::Cosine(CosineOptions { warmup_steps: Some(20), ..CosineOptions::default() }))
         }
         Kind::Wsd => (400, PolicySpec::Wsd(WsdOptions::default())),
-        Kind::Scan => (900, PolicySpec::Scan(ScanOptions::default())),
+        Kind::Scan | Kind::Open => (900, PolicySpec::Scan(ScanOptions::default())),
         Kind::Paper => {
             let options = PaperOptions { tau: Some(40), tau_max: Some(80), ..PaperOptions::default() };
             (
@@ -35,8 +38,10 @@ fn spec(kind: Kind, switch_every: u64) -> ResolvedSpec {
             )
         }
     };
+    let open = matches!(kind, Kind::Open);
     let spec = JobSpec {
-        total_steps: Some(total_steps),
+        total_steps: (!open).then_some(total_steps),
+        open_budget: open.then(OpenBudget::default),
         lr_min: Some(1e-4),
         lr_max: Some(10.0),
         fallback_lr: Some(0.05),
@@ -52,6 +57,10 @@ fn bits(line: &[Step]) -> Vec<(u64, u64)> {
 }
 
 fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![known_kinds(), Just(Kind::Open)]
+}
+
+fn known_kinds() -> impl Strategy<Value = Kind> {
     prop_oneof![Just(Kind::Cosine), Just(Kind::Wsd), Just(Kind::Scan), Just(Kind::Paper)]
 }
 
@@ -94,9 +103,15 @@ fn mishap() -> impl Strategy<Value = Mishap> {
 }
 
 fn undisturbed(kind: Kind, (every, device): (u64, bool), surface: Optimum) -> World {
-    let mut world = World::new(spec(kind, every), surface, device);
+    let mut world = world(kind, (every, device), surface);
     world.run();
     world
+}
+
+/// A job with an open budget is finished by an operator, always at the same place.
+fn world(kind: Kind, (every, device): (u64, bool), surface: Optimum) -> World {
+    let world = World::new(spec(kind, every), surface, device);
+    if matches!(kind, Kind::Open) { world.with_finish_after(700, 80) } else { world }
 }
 
 proptest! {
@@ -108,7 +123,7 @@ proptest! {
         kind in kinds(), losses in losses(), surface in breaking_surface(), faults in faults(),
     ) {
         let expected = undisturbed(kind, losses, surface);
-        let mut world = World::new(spec(kind, losses.0), surface, losses.1).with_faults(faults);
+        let mut world = world(kind, losses, surface).with_faults(faults);
         world.run();
         prop_assert_eq!(&world.refusals, &[]);
         prop_assert_eq!(bits(&world.trainer.line), bits(&expected.trainer.line));
@@ -119,15 +134,16 @@ proptest! {
         prop_assert_eq!(world.server.kept_line(), expected.server.kept_line());
     }
 
-    /// A trainer that is killed and goes on from its checkpoint runs the same line in the end.
+    /// A trainer that is killed and goes on from its checkpoint runs the same line in the end. (Not where an operator
+    /// finishes the job: his wish is older than what is run again.)
     #[test]
     fn the_trainer_may_be_killed(
-        kind in kinds(), losses in losses(), faults in faults(),
+        kind in known_kinds(), losses in losses(), faults in faults(),
         mishaps in prop::collection::vec((0u64..200, prop_oneof![Just(Mishap::Checkpoint), Just(Mishap::Crash)]), 0..8),
     ) {
         let surface = Optimum::default();
         let expected = undisturbed(kind, losses, surface);
-        let mut world = World::new(spec(kind, losses.0), surface, losses.1).with_faults(faults).with_mishaps(mishaps);
+        let mut world = world(kind, losses, surface).with_faults(faults).with_mishaps(mishaps);
         world.run();
         prop_assert_eq!(&world.refusals, &[]);
         prop_assert_eq!(bits(&world.trainer.line), bits(&expected.trainer.line));
@@ -142,9 +158,8 @@ proptest! {
         mishaps in prop::collection::vec((0u64..300, mishap()), 0..8),
     ) {
         let expected = undisturbed(kind, losses, surface);
-        let spec = spec(kind, losses.0);
-        let budget = spec.total_steps;
-        let mut world = World::new(spec, surface, losses.1).with_faults(faults).with_mishaps(mishaps);
+        let budget = spec(kind, losses.0).budget.limit();
+        let mut world = world(kind, losses, surface).with_faults(faults).with_mishaps(mishaps);
         world.run();
         let line = bits(&world.trainer.line);
         prop_assert!(line.len() as u64 <= budget, "{} steps of {budget}", line.len());
@@ -195,9 +210,8 @@ proptest! {
             4 => mishap(), 1 => (0u64..200).prop_map(Mishap::Finish), 1 => Just(Mishap::Cancel),
         ]), 0..12),
     ) {
-        let spec = spec(kind, losses.0);
-        let budget = spec.total_steps;
-        let mut world = World::new(spec, surface, losses.1).with_faults(faults).with_mishaps(mishaps);
+        let budget = spec(kind, losses.0).budget.limit();
+        let mut world = world(kind, losses, surface).with_faults(faults).with_mishaps(mishaps);
         world.run();
         prop_assert!(world.trainer.line.len() as u64 <= budget, "{} steps of {budget}", world.trainer.line.len());
         prop_assert_eq!(&world.refusals, &[]);
@@ -212,6 +226,16 @@ fn an_undisturbed_run_spends_its_budget() {
         let spent = world.server.job().view().spent;
         assert_eq!(world.done(), DoneReason::Finished, "{kind:?}");
         assert_eq!(spent.total(), world.trainer.line.len() as u64, "{kind:?}");
-        assert_eq!(spent.total(), world.server.job().spec().total_steps, "{kind:?}");
+        assert_eq!(spent.total(), world.server.job().spec().budget.limit(), "{kind:?}");
     }
+}
+
+#[test]
+fn an_open_budget_is_spent_when_an_operator_says_so() {
+    let world = undisturbed(Kind::Open, (1, false), Optimum::default());
+    let (view, line) = (world.server.job().view(), &world.trainer.line);
+    assert_eq!((world.done(), view.spent.total()), (DoneReason::Finished, line.len() as u64));
+    assert!((780..880).contains(&line.len()), "{}", line.len());
+    let (stable, cooled) = (line[line.len() - 81].lr, line[line.len() - 1].lr);
+    assert!((cooled * 81.0 / stable - 1.0).abs() < 1e-9, "{stable} to {cooled}");
 }

@@ -1,7 +1,8 @@
 //! `kill -9` of the real server while a job runs: nothing is lost, and the schedule is the undisturbed one.
 
 use autolrs_proto::v1::{
-    GetJobRequest, JobState, PaperPolicy, Report, ScanPolicy, TrainRequest, job_spec::Policy,
+    FinishJobRequest, GetJobRequest, JobSpec, JobState, OpenBudget, PaperPolicy, Report, ScanPolicy,
+    TrainRequest, job_spec::Policy,
 };
 use autolrs_tests::{
     server::Server,
@@ -19,11 +20,21 @@ enum Kill {
 
 /// Runs a job to its end; `kill` says when the server dies. Returns the LR of every step.
 async fn schedule(policy: Policy, kill: impl Fn(usize) -> Kill) -> Vec<f64> {
+    schedule_of(spec(1500, policy), None, kill).await
+}
+
+/// The same of any spec; an operator finishes the job during the directive of this number.
+async fn schedule_of(spec: JobSpec, finish: Option<usize>, kill: impl Fn(usize) -> Kill) -> Vec<f64> {
     let mut server = Server::start().await;
-    let opened = open(&server, "job", spec(1500, policy)).await.unwrap();
+    let opened = open(&server, "job", spec).await.unwrap();
     let (mut model, mut directive) = (Model::default(), opened.directive.unwrap());
     for number in 0.. {
         let Some(report) = model.carry_out("job", opened.session, &directive) else { break };
+        if finish == Some(number) {
+            let request =
+                FinishJobRequest { name: "job".into(), request_id: "f".into(), cooldown_steps: None };
+            server.jobs().finish_job(request).await.unwrap();
+        }
         let kill = kill(number);
         if kill == Kill::AfterHalfOfTheLosses {
             let half = report.train_losses[..report.train_losses.len() / 2].to_vec();
@@ -54,6 +65,15 @@ async fn scan_goes_on_where_it_was() {
     let undisturbed = schedule(policy(), |_| Kill::Never).await;
     let kills = [Kill::BeforeTheReport, Kill::AfterHalfOfTheLosses, Kill::AfterTheAnswer];
     assert_eq!(schedule(policy(), |n| kills[n % 3]).await, undisturbed);
+}
+
+#[tokio::test]
+async fn a_scan_without_a_budget_goes_on_where_it_was() {
+    let policy = Policy::Scan(ScanPolicy::default());
+    let open = JobSpec { total_steps: None, open_budget: Some(OpenBudget::default()), ..spec(0, policy) };
+    let undisturbed = schedule_of(open.clone(), Some(20), |_| Kill::Never).await;
+    let kills = [Kill::BeforeTheReport, Kill::AfterHalfOfTheLosses, Kill::AfterTheAnswer];
+    assert_eq!(schedule_of(open, Some(20), |n| kills[n % 3]).await, undisturbed);
 }
 
 #[tokio::test]

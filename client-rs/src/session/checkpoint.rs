@@ -10,6 +10,7 @@ use super::{
 use autolrs_core::{
     directive::{Directive, Slot, SlotOp},
     job::{Opened, Resume},
+    spec::Budget,
 };
 use serde::{Deserialize, Serialize};
 
@@ -214,7 +215,7 @@ impl Machine {
 
     /// Goes on from a checkpoint that has nothing to ask a server for.
     pub fn resume_alone(checkpoint: Checkpoint, fallback_lr: f64) -> Self {
-        let mut machine = Self::alone(checkpoint.job, 1, fallback_lr);
+        let mut machine = Self::alone(checkpoint.job, Budget::Known(1), fallback_lr);
         machine.uid = checkpoint.uid;
         machine.switch_every = checkpoint.switch_every;
         machine.resumed = checkpoint.held.map(|(slot, _)| slot);

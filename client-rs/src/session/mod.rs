@@ -15,6 +15,7 @@ pub use inputs::Refused;
 use autolrs_core::{
     directive::{Action, Directive, DoneReason, Run, Slot, SlotOp},
     job::{Opened, Report},
+    spec::Budget,
 };
 use segment::{MAX_VALIDATIONS, Segment};
 use slots::Slots;
@@ -134,13 +135,13 @@ impl Machine {
         machine
     }
 
-    /// A trainer without a server: `total_steps` (at least 1) at `fallback_lr`. It never asks for a server.
-    pub fn alone(job: impl Into<String>, total_steps: u64, fallback_lr: f64) -> Self {
-        let directive = track::unnumbered(total_steps.max(1), fallback_lr, 0, 0, None);
+    /// A trainer without a server: all steps of the budget at `fallback_lr`. It never asks for a server.
+    pub fn alone(job: impl Into<String>, budget: Budget, fallback_lr: f64) -> Self {
+        let directive = track::unnumbered(budget.limit().max(1), fallback_lr, 0, 0, None);
         let mut machine = Self::at(job.into(), fallback_lr, 1, directive);
         machine.link = Link::Severed;
-        let notice =
-            format!("no server: {total_steps} steps at the fallback LR {fallback_lr}, without a schedule");
+        let steps = budget.known().map_or("all".into(), |steps| steps.to_string());
+        let notice = format!("no server: {steps} steps at the fallback LR {fallback_lr}, without a schedule");
         machine.notices.push(notice);
         machine
     }

@@ -5,6 +5,7 @@ use autolrs_core::{
     directive::{Batches, Phase, Slot, SlotOp::*},
     job::{Ack, StoppedBecause, Validation},
     lr_pieces::Piece,
+    spec::Budget,
     stop_rules::{Stop, StopIf},
 };
 
@@ -457,7 +458,7 @@ fn damaged_foreign_and_newer_states_are_told_apart() {
 
 #[test]
 fn alone_a_constant_lr_is_run_to_the_end() {
-    let mut m = Machine::alone("job", 3, 0.02);
+    let mut m = Machine::alone("job", Budget::Known(3), 0.02);
     assert_eq!((m.lr(), m.due(), m.is_detached()), (0.02, Due::Never, true));
     m.record(1.0);
     let checkpoint = Checkpoint::decode(&m.export().unwrap()).unwrap();

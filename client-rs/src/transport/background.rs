@@ -4,6 +4,7 @@
 use super::{Handle, start, trace};
 use crate::{config::SessionConfig, error::Error};
 use std::thread::JoinHandle;
+use tokio::runtime::Runtime;
 
 /// Opens a session on a thread of its own, which runs until the session is closed. `tell` gets the outcome, and says
 /// whether somebody still wanted it.
@@ -11,8 +12,7 @@ pub(crate) fn begin(
     config: SessionConfig,
     tell: impl FnOnce(Result<Handle, Error>) -> bool + Send + 'static,
 ) -> Result<JoinHandle<()>, Error> {
-    let no_thread = |error: std::io::Error| Error::NoThread(error.to_string());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_thread)?;
+    let runtime = runtime()?;
     let span = trace::session_span(&config.job);
     let run = move || {
         runtime.block_on(async {
@@ -30,4 +30,13 @@ pub(crate) fn begin(
         runtime.shutdown_background();
     };
     trace::spawn("autolrs", run).map_err(no_thread)
+}
+
+/// A runtime for the thread that makes it.
+pub(crate) fn runtime() -> Result<Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_thread)
+}
+
+fn no_thread(error: std::io::Error) -> Error {
+    Error::NoThread(error.to_string())
 }

@@ -1,4 +1,4 @@
-//! The connection to the server: three unary calls with deadlines, and a channel that is rebuilt when it is stuck.
+//! The connection to the server: four unary calls with deadlines, and a channel that is rebuilt when it is stuck.
 
 use super::{holder, status::Failure};
 use crate::{
@@ -11,7 +11,7 @@ use autolrs_core::{
     spec::JobSpec,
 };
 use autolrs_proto::v1::{
-    self, AdvanceRequest, CreateJobRequest, ErrorReason, OpenSessionRequest,
+    self, AdvanceRequest, CreateJobRequest, ErrorReason, FinishJobRequest, OpenSessionRequest,
     job_service_client::JobServiceClient, trainer_service_client::TrainerServiceClient,
 };
 use std::{future::Future, time::Duration};
@@ -102,6 +102,19 @@ impl Link {
         let response =
             self.call(client.open_session(request), deadline).await.map_err(|failure| failure.error)?;
         wire::opened(response).map_err(unreadable)
+    }
+
+    /// Ends the job early and in order.
+    pub(super) async fn finish_job(
+        &mut self,
+        request_id: String,
+        cooldown_steps: Option<u64>,
+        deadline: Duration,
+    ) -> Result<(), Error> {
+        let message = FinishJobRequest { name: self.job.clone(), request_id, cooldown_steps };
+        let request = self.request(message, deadline);
+        let mut client = JobServiceClient::new(self.channel());
+        self.call(client.finish_job(request), deadline).await.map(drop).map_err(|failure| failure.error)
     }
 
     /// Sends a report.

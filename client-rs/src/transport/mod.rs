@@ -3,6 +3,7 @@
 
 mod background;
 mod driver;
+mod finish;
 mod handle;
 mod holder;
 mod link;
@@ -15,7 +16,8 @@ mod trace;
 pub use handle::{Handle, Snapshot};
 pub use session::Session;
 
-pub(crate) use background::begin;
+pub(crate) use background::{begin, runtime};
+pub(crate) use finish::finish;
 pub(crate) use shared::Shared;
 
 use crate::{config::SessionConfig, error::Error};

@@ -60,7 +60,7 @@ fn without_server(config: &SessionConfig, checkpoint: Option<Checkpoint>) -> Res
     })?;
     Ok(match checkpoint {
         Some(checkpoint) => Machine::resume_alone(checkpoint, resolved.fallback_lr),
-        None => Machine::alone(config.job.clone(), resolved.total_steps, resolved.fallback_lr),
+        None => Machine::alone(config.job.clone(), resolved.budget, resolved.fallback_lr),
     })
 }
 

@@ -78,6 +78,21 @@ impl Session {
         }
     }
 
+    /// Ends the job early and in order: the cooldown begins at the next switch point, and the session is done after
+    /// it. In a search: the state before it is restored, then a warm-up and the cooldown.
+    ///
+    /// - `cooldown_steps`: none: in a search 0, else 2/3 of the committed steps, or what is left of the budget.
+    ///
+    /// Asks the server once and waits for its word alone, 5 s at the most. Does nothing if the job is cooling down or
+    /// done.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`], [`Error::Fenced`] and others: nothing has changed, training goes on and may ask
+    /// again.
+    pub async fn finish(&self, cooldown_steps: Option<u64>) -> Result<(), Error> {
+        super::finish(&self.handle.0, cooldown_steps).await
+    }
+
     /// Waits until the server has everything. False: not within `at_most`.
     pub async fn flush(&self, at_most: Duration) -> bool {
         self.handle.0.wake();

@@ -1,6 +1,6 @@
 //! What the trainer's thread and the background task share.
 
-use super::trace::Trace;
+use super::{finish::Caller, trace::Trace};
 use crate::{
     config::{OnOutage, SessionConfig},
     error::Error,
@@ -24,7 +24,7 @@ pub(crate) struct Shared {
     closing: watch::Sender<bool>,
     on_outage: OnOutage,
     decision_timeout: Duration,
-    server: String,
+    caller: Caller,
     pid: u32,
 }
 
@@ -70,7 +70,11 @@ impl Shared {
             closing: watch::Sender::new(false),
             on_outage: config.on_outage,
             decision_timeout: config.decision_timeout,
-            server: config.server.clone(),
+            caller: Caller {
+                server: config.server.clone(),
+                job: config.job.clone(),
+                token: config.token.clone(),
+            },
             pid: std::process::id(),
         }
     }
@@ -82,6 +86,22 @@ impl Shared {
     /// Refuses to go on in a forked child, where the background task does not exist and the lock may be held for ever.
     pub(crate) fn check_process(&self) -> Result<(), Error> {
         if self.pid == std::process::id() { Ok(()) } else { Err(Error::Forked) }
+    }
+
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Whether the job still goes on and this trainer speaks for it.
+    pub(crate) fn may_finish(&self) -> Result<bool, Error> {
+        let state = self.lock();
+        if state.machine.done().is_some() || !state.machine.is_severed() {
+            return Ok(state.machine.done().is_none());
+        }
+        Err(state.last_error.clone().unwrap_or_else(|| Error::ServerUnavailable {
+            server: self.caller.server.clone(),
+            detail: "this trainer has none and goes on alone".into(),
+        }))
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -139,7 +159,7 @@ impl Shared {
         state.waiting_since = None;
         if self.on_outage == OnOutage::Raise {
             return Err(state.last_error.clone().unwrap_or_else(|| Error::ServerUnavailable {
-                server: self.server.clone(),
+                server: self.caller.server.clone(),
                 detail: format!("no directive within {} s", self.decision_timeout.as_secs_f32()),
             }));
         }

@@ -9,6 +9,7 @@ use autolrs_proto::v1::{self, job_spec};
 pub(crate) fn job_spec(spec: &JobSpec) -> v1::JobSpec {
     v1::JobSpec {
         total_steps: spec.total_steps,
+        open_budget: spec.open_budget.map(|open| v1::OpenBudget { expected_steps: open.expected_steps }),
         lr_min: spec.lr_min,
         lr_max: spec.lr_max,
         fallback_lr: spec.fallback_lr,

@@ -699,7 +699,7 @@ impl ErrorReason {
 /// an upgrade with other defaults changes no running job.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JobSpec {
-    /// Budget in optimizer steps, search included: 1 to 10^12. Required.
+    /// Budget in optimizer steps, search included: 1 to 10^12. Required, unless open_budget is set.
     #[prost(uint64, optional, tag = "1")]
     pub total_steps: ::core::option::Option<u64>,
     /// Lowest LR that is tried, above 0. Required by policies that search.
@@ -730,6 +730,9 @@ pub struct JobSpec {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// In place of total_steps: nobody knows yet how long the training will be. Only scan trains without a budget.
+    #[prost(message, optional, tag = "12")]
+    pub open_budget: ::core::option::Option<OpenBudget>,
     /// A value that the loss can't go below, or its absence. Default: bounded at 0.
     #[prost(oneof = "job_spec::LossBound", tags = "6, 7")]
     pub loss_bound: ::core::option::Option<job_spec::LossBound>,
@@ -781,16 +784,27 @@ pub mod job_spec {
         Sgdr(super::SgdrPolicy),
     }
 }
+/// A budget that is not known in advance. With L = 1 % of expected_steps, 24 to 1000 steps, search and warm-up are those of
+/// a budget of 100 L. After the warm-up the LR falls with the cube root of the steps until FinishJob ends the job, which
+/// says how long it cools down; or for 10^12 steps, with the trainer's fallbacks too. Every share of the budget is one of
+/// 100 L.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OpenBudget {
+    /// A guess, 1 to 10^12. Default: L = 24.
+    #[prost(uint64, optional, tag = "1")]
+    pub expected_steps: ::core::option::Option<u64>,
+}
 /// Options of the policy `scan`.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct ScanPolicy {
-    /// The committed LR is this times the best branch LR: above 0, at most 1. Default 0.22.
+    /// The committed LR is this times the best branch LR: above 0, at most 1. Default 0.22. With an open budget it
+    /// multiplies the LR of every step after the search, and is 1 by default.
     #[prost(double, optional, tag = "1")]
     pub lr_factor: ::core::option::Option<f64>,
     /// Warm-up as a share of the budget, 0.01 to 0.5. Default 0.10.
     #[prost(double, optional, tag = "2")]
     pub warmup_fraction: ::core::option::Option<f64>,
-    /// Cooldown as a share of the budget, 0.05 to 0.8. Default 0.40.
+    /// Cooldown as a share of the budget, 0.05 to 0.8. Default 0.40. Not to be set with an open budget.
     #[prost(double, optional, tag = "3")]
     pub cooldown_fraction: ::core::option::Option<f64>,
 }
@@ -962,9 +976,9 @@ pub struct Job {
     /// LR of the last step that was reported, or of the segment's first. Absent: no segment yet.
     #[prost(double, optional, tag = "10")]
     pub lr: ::core::option::Option<f64>,
-    /// Budget in steps.
-    #[prost(uint64, tag = "11")]
-    pub total_steps: u64,
+    /// Budget in steps. Absent: it is open (see JobSpec.open_budget), or the job is damaged.
+    #[prost(uint64, optional, tag = "11")]
+    pub total_steps: ::core::option::Option<u64>,
     /// Steps so far, those of the present segment included.
     #[prost(message, optional, tag = "12")]
     pub steps: ::core::option::Option<Steps>,

@@ -34,7 +34,8 @@ class BaseSchedule(Follower):
             self.close(CLOSE_TIMEOUT if kind is None else EXIT_TIMEOUT)
 
     def steps(self, loader: Any, accumulate: int = 1, replay: str = "auto", replay_mb: float = 256) -> Iterator[Any]:
-        """Batches for one optimizer step each, pass after pass over the loader, until the budget is spent.
+        """Batches for one optimizer step each, pass after pass over the loader, until the job is done: when the
+        budget is spent, or after `finish()` and its cooldown. No loop over epochs is needed around it.
 
         Parameters
         ----------
@@ -73,6 +74,25 @@ class BaseSchedule(Follower):
     def validation(self, loss: float) -> None:
         """Reports a validation loss of the current weights."""
         self._open_session().validation(float(loss))
+
+    def finish(self, cooldown_steps: int | None = None) -> None:
+        """Ends the job in order: lets the LR fall over `cooldown_steps`, after which the schedule is done.
+
+        Go on with the loop until then. For a run whose end was not known before: `total_steps=None`, and here about
+        40 % of all steps are well spent. Returns at once; the cooldown begins at the next switch point. Called in a
+        search, it gives up what the trials did: the initial state is put back, and trained with what was measured.
+
+        Parameters
+        ----------
+        cooldown_steps : int, optional
+            Default: 2/3 of the committed steps, or what is left of the budget; in a search 0.
+
+        Raises
+        ------
+        ServerUnavailable
+            The server is away: nothing has changed, training goes on. Call it again later.
+        """
+        self._open_session().finish(None if cooldown_steps is None else int(cooldown_steps))
 
     @property
     def job(self) -> str:

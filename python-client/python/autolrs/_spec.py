@@ -69,7 +69,8 @@ def default_job_name(script: str, now: float) -> str:
 
 def describe(
     *,
-    total_steps: int,
+    total_steps: int | None,
+    expected_steps: int | None,
     policy: str,
     options: Mapping[str, OptionValue] | None,
     lr_range: tuple[float, float] | None,
@@ -82,12 +83,15 @@ def describe(
 ) -> dict[str, object]:
     """The job's description with only the fields that were set: the server fills in and checks the rest."""
     spec: dict[str, Any] = {
-        "total_steps": int(total_steps),
         "policy": policy,
         "fallback_lr": float(fallback_lr),
         "seed": int(seed),
         "loss_lower_bound": None if loss_lower_bound is None else float(loss_lower_bound),
     }
+    if total_steps is not None:
+        spec["total_steps"] = int(total_steps)
+    if total_steps is None or expected_steps is not None:
+        spec["open_budget"] = {} if expected_steps is None else {"expected_steps": int(expected_steps)}
     if lr_range is not None:
         spec["lr_min"], spec["lr_max"] = float(lr_range[0]), float(lr_range[1])
     if max_overhead is not None:

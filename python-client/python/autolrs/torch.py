@@ -86,8 +86,11 @@ class Schedule(BaseSchedule):
         Its groups keep their ratio to the largest initial LR; a group at 0 stays at 0.
     model : nn.Module or several
         What is trained; put back after every trial, like the optimizer's state.
-    total_steps : int
-        Budget in optimizer steps; the search's are included (3 to 8 % of it with the default policy).
+    total_steps : int or None
+        Budget in optimizer steps; the search's are included (3 to 8 % of it with the default policy). None: not
+        known yet (only with the policy "scan"); end it with `finish()`.
+    expected_steps : int, optional
+        With `total_steps=None`: a guess, from which the search takes its length.
     job : str, optional
         Name of the run, `[a-z0-9]([a-z0-9._-]{0,62})`; default `<script>-<time>`. Name a run to resume it.
     server, token : str, optional
@@ -138,8 +141,9 @@ class Schedule(BaseSchedule):
         self,
         optimizer: Optimizer,
         model: nn.Module | Sequence[nn.Module],
-        total_steps: int,
+        total_steps: int | None,
         *,
+        expected_steps: int | None = None,
         job: str | None = None,
         server: str | None = None,
         token: str | None = None,
@@ -182,6 +186,7 @@ class Schedule(BaseSchedule):
             job=resume["job"] if resume is not None and job is None else job_name(job),
             spec=describe(
                 total_steps=total_steps,
+                expected_steps=expected_steps,
                 policy=policy,
                 options=options,
                 lr_range=lr_range,

@@ -182,7 +182,7 @@ fn cliff() -> impl Strategy<Value = Cliff> {
 /// The books are the trainer's own account.
 fn check_books(world: &World) {
     let spent = world.desk.job.view().spent;
-    let total = world.desk.job.spec().total_steps;
+    let total = world.desk.job.spec().budget.limit();
     assert!(world.desk.job.ended().is_some(), "{:?} {}", world.desk.job.view(), world.desk.history());
     assert!(world.trainer.total <= total, "{} steps of {total}", world.trainer.total);
     if !world.trainer.refilled {

@@ -1,6 +1,8 @@
 //! Whether a job that exists is what was asked for: compared over the fields that the caller set.
 
-use autolrs_core::spec::{JobSpec, LrRange, Milestones, PlainKind, PolicySpec, ResolvedPolicy, ResolvedSpec};
+use autolrs_core::spec::{
+    Budget, JobSpec, LrRange, Milestones, PlainKind, PolicySpec, ResolvedPolicy, ResolvedSpec,
+};
 
 /// The fields, as in the proto, that are set in `asked` and that the job has otherwise. `wanted` is `asked` resolved;
 /// `had` and `had_asked` are the job's.
@@ -11,7 +13,8 @@ pub(super) fn differences(
     had_asked: &JobSpec,
 ) -> Vec<&'static str> {
     let mut found = Found(Vec::new());
-    found.field("total_steps", asked.total_steps.is_some(), wanted.total_steps == had.total_steps);
+    found.field("total_steps", asked.total_steps.is_some(), wanted.budget == had.budget);
+    found.field("open_budget", asked.open_budget.is_some(), same_open(wanted.budget, had.budget));
     let (lo, hi) = range(had, had_asked);
     found.field("lr_min", asked.lr_min.is_some(), asked.lr_min == lo);
     found.field("lr_max", asked.lr_max.is_some(), asked.lr_max == hi);
@@ -27,6 +30,14 @@ pub(super) fn differences(
         found.policy(policy, &had.policy);
     }
     found.0
+}
+
+/// A guess that was not given is not compared.
+fn same_open(wanted: Budget, had: Budget) -> bool {
+    match (wanted, had) {
+        (Budget::Open { expected: None }, had) => had.is_open(),
+        (wanted, had) => wanted == had,
+    }
 }
 
 /// The range of the job: plain policies keep none, so that only what was asked for is known.
@@ -124,7 +135,7 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use autolrs_core::spec::{ConstantOptions, ScanOptions, StepOptions, WsdOptions, resolve};
+    use autolrs_core::spec::{ConstantOptions, OpenBudget, ScanOptions, StepOptions, WsdOptions, resolve};
 
     fn spec() -> JobSpec {
         JobSpec {
@@ -146,6 +157,20 @@ mod tests {
         assert_eq!(compare(&spec(), &had), [""; 0]);
         assert_eq!(compare(&had, &spec()), ["seed", "guard"]);
         assert_eq!(compare(&JobSpec { seed: Some(0), ..spec() }, &spec()), [""; 0]);
+    }
+
+    #[test]
+    fn open_budgets_are_compared_by_the_guess_that_is_given() {
+        let open = |expected_steps| JobSpec {
+            total_steps: None,
+            open_budget: Some(OpenBudget { expected_steps }),
+            ..spec()
+        };
+        assert_eq!(compare(&open(None), &open(Some(5))), [""; 0]);
+        assert_eq!(compare(&open(Some(5)), &open(Some(5))), [""; 0]);
+        assert_eq!(compare(&open(Some(6)), &open(Some(5))), ["open_budget"]);
+        assert_eq!(compare(&open(None), &spec()), ["open_budget"]);
+        assert_eq!(compare(&spec(), &open(None)), ["total_steps"]);
     }
 
     #[test]

@@ -47,8 +47,8 @@ pub struct JobView {
     pub policy: &'static str,
     /// Revision of the policies' rules that it keeps.
     pub policy_revision: u32,
-    /// Budget in steps.
-    pub total_steps: u64,
+    /// Budget in steps; none: it is open.
+    pub total_steps: Option<u64>,
     /// Its version in the store.
     pub revision: u64,
     /// When it was created, in milliseconds since 1970.
@@ -112,7 +112,7 @@ impl Loaded {
             asked: asked.clone(),
             policy: spec.policy_name(),
             policy_revision: spec.policy_revision,
-            total_steps: spec.total_steps,
+            total_steps: spec.budget.known(),
             revision: self.version,
             created: *created,
             heard: *heard,

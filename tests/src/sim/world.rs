@@ -65,6 +65,8 @@ pub enum Effect {
 const PATIENCE: u32 = 8;
 /// Steps between reports of a directive under way.
 const REPORT_EVERY: u64 = 7;
+/// Steps after which the loop of a trainer with an open budget gives up: nobody is left who would end it.
+const OPEN_STEPS: u64 = 20_000;
 
 /// A training.
 pub struct World {
@@ -93,6 +95,8 @@ pub struct World {
     pub effect_at: Option<(usize, Effect)>,
     /// A request that is to take effect exactly there.
     request_at: Option<(usize, Effect, Mishap)>,
+    /// Line length after which an operator finishes the job, and the steps of the cooldown.
+    finish_after: Option<(usize, u64)>,
     /// Refusals of reports.
     pub refusals: Vec<Refusal>,
     /// Crashes so far.
@@ -125,6 +129,7 @@ impl World {
             adopted_at: None,
             effect_at: None,
             request_at: None,
+            finish_after: None,
             refusals: Vec::new(),
             crashes: 0,
             cancelled: false,
@@ -154,16 +159,27 @@ impl World {
         self
     }
 
+    /// An operator finishes the job at the end of the first directive at this length of the line.
+    #[must_use]
+    pub fn with_finish_after(mut self, steps: usize, cooldown_steps: u64) -> Self {
+        self.finish_after = Some((steps, cooldown_steps));
+        self
+    }
+
     /// Trains to the end and lets the last reports through.
     pub fn run(&mut self) -> &[Step] {
-        let bound = self.spec.total_steps * 30 + 10_000;
+        let bound = self.spec.budget.limit() * 30 + 10_000;
         self.enter();
         while self.machine.done().is_none() {
+            if self.spec.budget.is_open() && self.steps_run >= OPEN_STEPS {
+                break;
+            }
             self.mishap();
             if self.cancelled {
                 return &self.trainer.line;
             }
             self.request();
+            self.finish_if_due(3);
             if self.machine.status() != Status::Ended {
                 self.step();
             }
@@ -237,6 +253,7 @@ impl World {
 
     fn end_directive(&mut self) {
         self.deliver_all();
+        self.finish_if_due(1);
         self.request_at_end();
         for _ in 0..PATIENCE {
             if !self.machine.waiting() || !self.machine.expects_answer() {
@@ -254,6 +271,15 @@ impl World {
         if self.machine.waiting() {
             self.machine.handle_silence();
             self.adopted_at.get_or_insert(self.trainer.line.len());
+        }
+    }
+
+    /// Within a directive only long after: a fallback has no end.
+    fn finish_if_due(&mut self, times: usize) {
+        let due = self.finish_after.filter(|(steps, _)| self.trainer.line.len() >= times * steps);
+        if let Some((_, cooldown_steps)) = due {
+            self.finish_after = None;
+            self.happen(Mishap::Finish(cooldown_steps));
         }
     }
 

@@ -8,14 +8,19 @@ use crate::{
 };
 
 /// Warm-up to `lr`, hold, cool down: `total` steps in all. Where they don't fit, the hold goes first, then the warm-up.
-pub(crate) fn warm_hold_cool(total: u64, warmup: u64, cooldown: u64, lr: f64) -> Vec<Piece> {
+/// `hold`: from the steps of the warm-up and its own to its pieces.
+pub(crate) fn warm_hold_cool(
+    total: u64,
+    warmup: u64,
+    cooldown: u64,
+    lr: f64,
+    hold: impl FnOnce(u64, u64) -> Vec<Piece>,
+) -> Vec<Piece> {
     let cooldown = cooldown.min(total);
     let warmup = warmup.min(total - cooldown);
-    let hold = total - cooldown - warmup;
-    [Piece::warmup(warmup, lr), Piece::constant(hold, lr), Piece::cooldown(cooldown, lr)]
-        .into_iter()
-        .filter(|piece| piece.steps > 0)
-        .collect()
+    let held = hold(warmup, total - cooldown - warmup);
+    let line = [vec![Piece::warmup(warmup, lr)], held, vec![Piece::cooldown(cooldown, lr)]].concat();
+    line.into_iter().filter(|piece| piece.steps > 0).collect()
 }
 
 /// A committed run over fresh batches that only a non-finite loss ends.
@@ -133,7 +138,9 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_goes_in_order() {
-        let steps = |total| warm_hold_cool(total, 10, 40, 1.0).iter().map(|p| p.steps).collect::<Vec<_>>();
+        let hold = |_, steps| vec![Piece::constant(steps, 1.0)];
+        let steps =
+            |total| warm_hold_cool(total, 10, 40, 1.0, hold).iter().map(|p| p.steps).collect::<Vec<_>>();
         assert_eq!(steps(100), [10, 50, 40]);
         assert_eq!(steps(45), [5, 40]);
         assert_eq!(steps(3), [3]);

@@ -34,7 +34,17 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// Steps left of the budget. A restore does not change it: its steps move from committed to lost.
     pub fn left(&self) -> u64 {
-        self.spec.total_steps.saturating_sub(self.spent.total())
+        self.spec.budget.limit().saturating_sub(self.spent.total())
+    }
+
+    /// As it will be once `slot` is restored.
+    #[must_use]
+    fn restored(mut self, slot: Slot) -> Self {
+        let committed = self.spent.committed;
+        let held = self.slots.get(&slot).map_or(committed, |entry| entry.committed).min(committed);
+        self.spent.committed = held;
+        self.spent.lost += committed - held;
+        self
     }
 }
 

@@ -92,7 +92,7 @@ impl Plain {
 
     /// The next segment; none at the end of the budget.
     fn next(&mut self, cx: &Context<'_>) -> Option<Next> {
-        let total = cx.spec.total_steps;
+        let total = cx.spec.budget.nominal();
         let (phase, head, rest) = self.line(total).after(total - cx.left()).split(directive_steps(total))?;
         let keep = self.slots.save(()).into_iter().collect();
         let on_stop = self.after_stop(phase, &rest, cx);

@@ -1,9 +1,11 @@
 //! What a job is asked to do. [`JobSpec`] holds what the user set; [`ResolvedSpec`] holds every value, is checked
 //! once, and is what the job stores: a later version with other defaults changes no running job.
 
+mod budget;
 mod plain;
 mod resolve;
 
+pub use budget::Budget;
 pub use plain::{
     ClrOptions, ConstantOptions, CosineOptions, Milestones, OneCycleOptions, PlainKind, ResolvedPlain,
     SgdrOptions, StepOptions, WsdOptions,
@@ -20,8 +22,10 @@ pub const POLICY_REVISION: u32 = 1;
 /// A job as its user described it; `None` means the documented default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct JobSpec {
-    /// Budget in optimizer steps, search included, 1 to 10^12. Required.
+    /// Budget in optimizer steps, search included, 1 to 10^12. Required, unless the budget is open.
     pub total_steps: Option<u64>,
+    /// In place of `total_steps`: the budget is not known in advance. Only `scan` trains without.
+    pub open_budget: Option<OpenBudget>,
     /// Lowest LR that is tried, > 0. Required by policies that search.
     pub lr_min: Option<f64>,
     /// Highest LR that is tried, > `lr_min`. Required by policies that search.
@@ -42,6 +46,13 @@ pub struct JobSpec {
     pub policy: Option<PolicySpec>,
     /// The user's own key-value pairs; at most 64 of at most 256 bytes each.
     pub labels: BTreeMap<String, String>,
+}
+
+/// A budget that is not known in advance: the job trains until its user finishes it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenBudget {
+    /// A guess of the steps, 1 to 10^12, from which the search takes its length; default 2400, the shortest search.
+    pub expected_steps: Option<u64>,
 }
 
 /// A lower bound of the loss.
@@ -129,8 +140,8 @@ pub struct PaperOptions {
 /// A checked job with every value filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResolvedSpec {
-    /// B: budget in steps, search included.
-    pub total_steps: u64,
+    /// How long it may train, search included.
+    pub budget: Budget,
     /// LR used before anything is measured.
     pub fallback_lr: f64,
     /// Seed of the policy's draws.
@@ -215,8 +226,8 @@ impl ResolvedSpec {
         }
     }
 
-    /// The most search steps that the budget allows.
+    /// The most search steps that the budget allows: a share of [`Budget::nominal`].
     pub fn max_search_steps(&self) -> u64 {
-        libm::floor(self.max_overhead * self.total_steps as f64) as u64
+        libm::floor(self.max_overhead * self.budget.nominal() as f64) as u64
     }
 }

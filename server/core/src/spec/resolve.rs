@@ -3,8 +3,8 @@
 mod plain;
 
 use super::{
-    JobSpec, LossBound, LrRange, POLICY_REVISION, PaperOptions, PolicySpec, ResolvedPaper, ResolvedPolicy,
-    ResolvedScan, ResolvedSpec, ScanOptions,
+    Budget, JobSpec, LossBound, LrRange, POLICY_REVISION, PaperOptions, PolicySpec, ResolvedPaper,
+    ResolvedPolicy, ResolvedScan, ResolvedSpec, ScanOptions, budget::MAX_STEPS,
 };
 use std::collections::BTreeMap;
 
@@ -17,17 +17,12 @@ pub struct Violation {
     pub description: String,
 }
 
-/// Largest budget in steps.
-const MAX_TOTAL_STEPS: u64 = 1_000_000_000_000;
-
 /// The resolved spec, or every violation.
 pub fn resolve(spec: &JobSpec) -> Result<ResolvedSpec, Vec<Violation>> {
     let mut check = Check::default();
-    let total_steps =
-        check.required("total_steps", spec.total_steps, "the number of optimizer steps to train");
-    check.that(spec.total_steps.is_none_or(|n| (1..=MAX_TOTAL_STEPS).contains(&n)), "total_steps", || {
-        format!("must be 1 to {MAX_TOTAL_STEPS}, is {total_steps}")
-    });
+    let default_policy = PolicySpec::Scan(ScanOptions::default());
+    let policy_spec = spec.policy.as_ref().unwrap_or(&default_policy);
+    let budget = check.budget(spec, policy_spec);
     let fallback_lr =
         check.required("fallback_lr", spec.fallback_lr, "the LR to use when nothing is measured");
     check.positive("fallback_lr", fallback_lr);
@@ -43,9 +38,7 @@ pub fn resolve(spec: &JobSpec) -> Result<ResolvedSpec, Vec<Violation>> {
         }
     };
     check.labels(&spec.labels);
-    let default_policy = PolicySpec::Scan(ScanOptions::default());
-    let policy_spec = spec.policy.as_ref().unwrap_or(&default_policy);
-    let base = Base { range: check.range(spec, policy_spec), fallback_lr, total_steps };
+    let base = Base { range: check.range(spec, policy_spec), fallback_lr, budget };
     let policy = check.policy(policy_spec, &base);
     let max_overhead = spec.max_overhead.unwrap_or(match policy {
         ResolvedPolicy::Scan(_) => 0.10,
@@ -56,7 +49,7 @@ pub fn resolve(spec: &JobSpec) -> Result<ResolvedSpec, Vec<Violation>> {
     let guard = spec.guard.unwrap_or(true);
     check.violations.is_empty().then_some(()).ok_or(check.violations)?;
     Ok(ResolvedSpec {
-        total_steps,
+        budget,
         fallback_lr,
         seed: spec.seed.unwrap_or(0),
         loss_lower_bound,
@@ -71,7 +64,7 @@ pub fn resolve(spec: &JobSpec) -> Result<ResolvedSpec, Vec<Violation>> {
 struct Base {
     range: LrRange,
     fallback_lr: f64,
-    total_steps: u64,
+    budget: Budget,
 }
 
 #[derive(Default)]
@@ -102,6 +95,37 @@ impl Check {
     fn within(&mut self, field: &'static str, value: f64, lo: f64, hi: f64) -> f64 {
         self.that((lo..=hi).contains(&value), field, || format!("must be {lo} to {hi}, is {value}"));
         value
+    }
+
+    fn budget(&mut self, spec: &JobSpec, policy: &PolicySpec) -> Budget {
+        match (spec.total_steps, &spec.open_budget) {
+            (Some(steps), open) => {
+                self.steps("total_steps", steps);
+                self.that(open.is_none(), "open_budget", || {
+                    "must not be set together with total_steps".into()
+                });
+                Budget::Known(steps)
+            }
+            (None, Some(open)) => {
+                if let Some(expected) = open.expected_steps {
+                    self.steps("open_budget.expected_steps", expected);
+                }
+                self.that(matches!(policy, PolicySpec::Scan(_)), "total_steps", || {
+                    format!("is required by policy {}: only scan trains on an open budget", policy.name())
+                });
+                Budget::Open { expected: open.expected_steps }
+            }
+            (None, None) => {
+                let what = "the number of optimizer steps to train (or open_budget, if nobody knows it)";
+                Budget::Known(self.required("total_steps", None, what))
+            }
+        }
+    }
+
+    fn steps(&mut self, field: &'static str, steps: u64) {
+        self.that((1..=MAX_STEPS).contains(&steps), field, || {
+            format!("must be 1 to {MAX_STEPS}, is {steps}")
+        });
     }
 
     fn labels(&mut self, labels: &BTreeMap<String, String>) {
@@ -147,17 +171,22 @@ impl Check {
     }
 
     fn scan(&mut self, options: &ScanOptions, base: &Base) -> ResolvedScan {
-        let lr_factor = options.lr_factor.unwrap_or(0.22);
+        let open = base.budget.is_open();
+        let lr_factor = options.lr_factor.unwrap_or(if open { 1.0 } else { 0.22 });
         self.that(lr_factor > 0.0 && lr_factor <= 1.0, "scan.lr_factor", || {
             format!("must be above 0 and at most 1, is {lr_factor}")
         });
         let warmup = options.warmup_fraction.unwrap_or(0.10);
+        self.that(!open || options.cooldown_fraction.is_none(), "scan.cooldown_fraction", || {
+            "must not be set with an open budget: finishing the job says how long it cools down".into()
+        });
         let cooldown = options.cooldown_fraction.unwrap_or(0.40);
+        let cooldown = self.within("scan.cooldown_fraction", cooldown, 0.05, 0.8);
         ResolvedScan {
             range: base.range,
             lr_factor,
             warmup_fraction: self.within("scan.warmup_fraction", warmup, 0.01, 0.5),
-            cooldown_fraction: self.within("scan.cooldown_fraction", cooldown, 0.05, 0.8),
+            cooldown_fraction: if open { 0.0 } else { cooldown },
         }
     }
 
@@ -191,8 +220,9 @@ impl Check {
             format!("must be above 0 and at most 1, is {}", r.trial_fraction)
         });
         self.positive("paper.warmup_lr", r.warmup_lr);
-        self.that(r.warmup_steps <= base.total_steps, "paper.warmup_steps", || {
-            format!("must be at most total_steps = {}, is {}", base.total_steps, r.warmup_steps)
+        let total = base.budget.nominal();
+        self.that(r.warmup_steps <= total, "paper.warmup_steps", || {
+            format!("must be at most total_steps = {total}, is {}", r.warmup_steps)
         });
         resolved
     }
@@ -200,7 +230,7 @@ impl Check {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{CosineOptions, WsdOptions};
+    use super::super::{ConstantOptions, CosineOptions, OpenBudget, PaperOptions, WsdOptions};
     use super::*;
 
     fn spec() -> JobSpec {
@@ -235,6 +265,35 @@ mod tests {
         let scan = ScanOptions { lr_factor: Some(0.0), ..ScanOptions::default() };
         let negative = JobSpec { fallback_lr: Some(-1.0), policy: Some(PolicySpec::Scan(scan)), ..spec() };
         assert_eq!(fields(&negative), ["fallback_lr", "scan.lr_factor"]);
+    }
+
+    #[test]
+    fn only_scan_trains_on_an_open_budget() {
+        let open = |expected_steps| JobSpec {
+            total_steps: None,
+            open_budget: Some(OpenBudget { expected_steps }),
+            ..spec()
+        };
+        let resolved = resolve(&open(Some(5000))).unwrap();
+        assert_eq!(resolved.budget, Budget::Open { expected: Some(5000) });
+        assert_eq!(resolved.max_search_steps(), 500);
+        let ResolvedPolicy::Scan(scan) = resolved.policy else { panic!("{:?}", resolved.policy) };
+        assert_eq!((scan.lr_factor, scan.cooldown_fraction), (1.0, 0.0));
+        assert_eq!(fields(&JobSpec { total_steps: Some(9), ..open(None) }), ["open_budget"]);
+        assert_eq!(fields(&open(Some(0))), ["open_budget.expected_steps"]);
+        for policy in [
+            PolicySpec::Constant(ConstantOptions::default()),
+            PolicySpec::Wsd(WsdOptions::default()),
+            PolicySpec::Paper(PaperOptions::default()),
+        ] {
+            let name = policy.name();
+            let violations = resolve(&JobSpec { policy: Some(policy), ..open(None) }).unwrap_err();
+            assert_eq!(violations[0].field, "total_steps");
+            assert!(violations[0].description.starts_with(&format!("is required by policy {name}")));
+        }
+        let cooled = ScanOptions { cooldown_fraction: Some(0.4), ..ScanOptions::default() };
+        let cooled = JobSpec { policy: Some(PolicySpec::Scan(cooled)), ..open(None) };
+        assert_eq!(fields(&cooled), ["scan.cooldown_fraction"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use autolrs_core::{
         Report, Resume, Row, StoppedBecause,
     },
     lr_pieces::{MAX_RUN_STEPS, lr_at},
-    spec::{JobSpec, PolicySpec, ResolvedSpec, resolve},
+    spec::{JobSpec, OpenBudget, PolicySpec, ResolvedSpec, resolve},
     stop_rules::{Judge, StopIf, switch_point},
 };
 use std::collections::BTreeMap;
@@ -27,6 +27,18 @@ pub fn spec(total_steps: u64, policy: PolicySpec) -> ResolvedSpec {
         lr_max: Some(10.0),
         fallback_lr: Some(0.05),
         policy: Some(policy),
+        ..JobSpec::default()
+    })
+    .unwrap()
+}
+
+/// A scan of the same range without a known budget.
+pub fn open_scan() -> ResolvedSpec {
+    resolve(&JobSpec {
+        open_budget: Some(OpenBudget::default()),
+        lr_min: Some(1e-4),
+        lr_max: Some(10.0),
+        fallback_lr: Some(0.05),
         ..JobSpec::default()
     })
     .unwrap()
@@ -80,7 +92,7 @@ impl Desk {
         self.rows.extend(rows);
         check_plans(&self.job, &self.rows[from..]);
         let spent = self.job.view().spent;
-        assert!(spent.total() <= self.job.spec().total_steps, "over budget: {spent:?}");
+        assert!(spent.total() <= self.job.spec().budget.limit(), "over budget: {spent:?}");
         Ok(answer)
     }
 
@@ -144,7 +156,7 @@ fn check_plans(job: &Job, rows: &[Row]) {
         _ => None,
     });
     for directive in new {
-        let left = job.spec().total_steps - job.view().spent.total();
+        let left = job.spec().budget.limit() - job.view().spent.total();
         check_plan(directive, left);
         let steps = directive.run().map_or(0, |run| run.steps());
         let adopted = job.view().warnings.iter().any(|w| w.contains(&format!("fallback {} ", directive.seq)));

@@ -15,7 +15,7 @@ pub fn list(jobs: &[Job]) -> String {
             super::state(job),
             job.policy.clone(),
             (steps.committed + steps.search + steps.lost).to_string(),
-            job.total_steps.to_string(),
+            budget(job),
             percent(super::overhead(job)),
             lr(job.lr),
             loss(job.train_loss),
@@ -32,7 +32,16 @@ pub fn line(job: &Job) -> String {
     let place =
         super::phase(job).map(|phase| format!("  {phase}, stage {}{trial}", job.stage)).unwrap_or_default();
     let (lr, loss) = (lr(job.lr), loss(job.train_loss));
-    format!("{}{place}  step {total} of {}  lr {lr}  loss {loss}\n", super::state(job), job.total_steps)
+    format!("{}{place}  step {total} of {}  lr {lr}  loss {loss}\n", super::state(job), budget(job))
+}
+
+/// The steps of its budget, or that it has none.
+fn budget(job: &Job) -> String {
+    match (job.total_steps, job.state()) {
+        (Some(steps), _) => steps.to_string(),
+        (None, JobState::Damaged) => "-".into(),
+        (None, _) => "open".into(),
+    }
 }
 
 /// A job after an operator's request.
@@ -76,7 +85,7 @@ fn summary(job: &Job) -> Vec<(&'static str, String)> {
     }
     let kinds = format!("{} committed, {} search, {} lost", steps.committed, steps.search, steps.lost);
     lines.push(("policy", format!("{} (revision {})", job.policy, job.policy_revision)));
-    lines.push(("steps", format!("{total} of {}: {kinds}; {} repeated", job.total_steps, steps.repeated)));
+    lines.push(("steps", format!("{total} of {}: {kinds}; {} repeated", budget(job), steps.repeated)));
     lines.push(("overhead", percent(super::overhead(job))));
     if let Some(phase) = super::phase(job) {
         let trial = job.trial.map(|trial| format!(", trial {trial}")).unwrap_or_default();
@@ -176,7 +185,7 @@ mod tests {
             name: "a".into(),
             policy: "scan".into(),
             state: JobState::Training.into(),
-            total_steps: 1000,
+            total_steps: Some(1000),
             steps: Some(Steps { committed: 300, search: 100, lost: 0, repeated: 7 }),
             commits: vec![Commit { stage: 1, lr: 0.01 }],
             holder: Some(Holder { host: "x\u{1b}[2J".into(), pid: 4 }),
@@ -199,6 +208,8 @@ mod tests {
         let trial = Job { phase: 2, trial: Some(3), lr: Some(0.1), train_loss: Some(0.5), ..job() };
         let text = "training  trial, stage 0, trial 3  step 400 of 1000  lr 1.000e-1  loss 0.5000\n";
         assert_eq!(line(&trial), text);
+        let open = Job { total_steps: None, ..job() };
+        assert_eq!(line(&open), "training  step 400 of open  lr -  loss -\n");
     }
 
     #[test]

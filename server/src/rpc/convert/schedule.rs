@@ -50,7 +50,7 @@ mod tests {
             asked,
             policy: "scan",
             policy_revision: 1,
-            total_steps: 1000,
+            total_steps: Some(1000),
             revision: 1,
             created: 0,
             heard: None,

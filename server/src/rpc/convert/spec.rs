@@ -4,8 +4,8 @@ use super::Violations;
 use autolrs_core::{
     forecast::Forecaster,
     spec::{
-        self, ClrOptions, ConstantOptions, CosineOptions, JobSpec, LossBound, OneCycleOptions, PaperOptions,
-        PolicySpec, ResolvedSpec, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
+        self, ClrOptions, ConstantOptions, CosineOptions, JobSpec, LossBound, OneCycleOptions, OpenBudget,
+        PaperOptions, PolicySpec, ResolvedSpec, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
     },
 };
 use autolrs_proto::v1 as pb;
@@ -33,6 +33,7 @@ fn asked(wire: pb::JobSpec, violations: &mut Violations) -> JobSpec {
     use pb::job_spec::LossBound as Wire;
     JobSpec {
         total_steps: wire.total_steps,
+        open_budget: wire.open_budget.map(|open| OpenBudget { expected_steps: open.expected_steps }),
         lr_min: wire.lr_min,
         lr_max: wire.lr_max,
         fallback_lr: wire.fallback_lr,
@@ -128,6 +129,7 @@ pub(super) fn encode(spec: &JobSpec) -> pb::JobSpec {
     use pb::job_spec::LossBound as Wire;
     pb::JobSpec {
         total_steps: spec.total_steps,
+        open_budget: spec.open_budget.map(|open| pb::OpenBudget { expected_steps: open.expected_steps }),
         lr_min: spec.lr_min,
         lr_max: spec.lr_max,
         fallback_lr: spec.fallback_lr,
@@ -254,6 +256,7 @@ mod tests {
     fn spec() -> pb::JobSpec {
         pb::JobSpec {
             total_steps: Some(2000),
+            open_budget: None,
             lr_min: Some(1e-4),
             lr_max: Some(10.0),
             fallback_lr: Some(0.1),
@@ -275,7 +278,8 @@ mod tests {
             assert_eq!(encode(&specs.asked), wire);
         }
         let bounded = pb::job_spec::LossBound::LossLowerBound(-1.0);
-        let wire = pb::JobSpec { loss_bound: Some(bounded), ..spec() };
+        let open = Some(pb::OpenBudget { expected_steps: Some(700) });
+        let wire = pb::JobSpec { loss_bound: Some(bounded), total_steps: None, open_budget: open, ..spec() };
         assert_eq!(encode(&asked(wire.clone(), &mut Violations::default())), wire);
     }
 

@@ -167,7 +167,7 @@ impl Policy for Paper {
         let description = format!(
             "= {} with max_overhead = {share} leaves no room for a search of {k} trials of {trial} steps: the LR of \
              the warm-up will be held",
-            spec.total_steps
+            spec.budget.nominal()
         );
         vec![Advice { field: "total_steps", description }]
     }

@@ -50,7 +50,7 @@ impl Paper {
                 if cx.slots.contains_key(&Slot::Stage) {
                     keep.push(Keep::Drop(Slot::Stage));
                 }
-                let steps = directive_steps(cx.spec.total_steps).min(left);
+                let steps = directive_steps(cx.spec.budget.nominal()).min(left);
                 let rest = hold(left - steps, self.lr);
                 self.committed(Phase::Stable, hold(steps, self.lr), rest, keep, cx)
             }

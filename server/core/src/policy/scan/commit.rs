@@ -1,6 +1,11 @@
 //! The commit: from the branches to an LR, with the reason.
 
-use super::{branch::branch_dose, search::Search, stretch::Stretch};
+use super::{
+    branch::branch_dose,
+    law::{self, Law},
+    search::Search,
+    stretch::Stretch,
+};
 use crate::{
     policy::{CommitNote, Context, Notes},
     spec::ResolvedScan,
@@ -14,7 +19,7 @@ pub(super) fn commit(
     notes: &mut Notes,
 ) -> Stretch {
     let Some(choice) = search.choose() else { return fall_back(search, options, cx, notes) };
-    let factor = options.lr_factor;
+    let (law, factor) = (Law::new(options, cx.spec.budget), law::factor(options, cx.spec.budget));
     let mut lr = search.lr(choice.z, factor);
     let best_lr = search.lr(choice.best.z, 1.0);
     let place = if choice.interpolated {
@@ -22,12 +27,16 @@ pub(super) fn commit(
     } else {
         "the best branch"
     };
+    let shown = libm::round(1000.0 * factor) / 1000.0;
     let mut why = format!(
-        "{factor} times {:.3e}, {place} (LR {best_lr:.3e}, score {:.6}, of {} branches)",
+        "{shown} times {:.3e}, {place} (LR {best_lr:.3e}, score {:.6}, of {} branches)",
         search.lr(choice.z, 1.0),
         choice.best.score,
         search.trials(),
     );
+    if law != Law::Held {
+        why += "; after the warm-up it falls with the cube root of the steps";
+    }
     if search.was_stopped(lr) {
         why = format!("the best branch's own LR, because a branch at {lr:.3e} diverged");
         lr = best_lr;
@@ -36,8 +45,8 @@ pub(super) fn commit(
         notes.warnings.push(format!("the best branch was the highest, {best_lr:.3e}: consider a higher lr_max"));
     }
     notes.commits.push(CommitNote { stage: 0, lr, why, forecast: None, curve: choice.curve });
-    let scales = search.scales().map(|scales| (scales, branch_dose(cx.spec.total_steps, best_lr)));
-    Stretch::new(options, lr, search.bound(), scales, cx)
+    let scales = search.scales().map(|scales| (scales, branch_dose(cx.spec.budget.nominal(), best_lr)));
+    Stretch::new(options, lr, law, search.bound(), scales, cx)
 }
 
 fn fall_back(search: &Search, options: &ResolvedScan, cx: &Context<'_>, notes: &mut Notes) -> Stretch {
@@ -51,5 +60,5 @@ fn fall_back(search: &Search, options: &ResolvedScan, cx: &Context<'_>, notes: &
     };
     notes.warnings.push(format!("the LR {lr:.3e} is {why}"));
     notes.commits.push(CommitNote { stage: 0, lr, why, forecast: None, curve: Vec::new() });
-    Stretch::new(options, lr, search.bound(), None, cx)
+    Stretch::new(options, lr, Law::Held, search.bound(), None, cx)
 }

@@ -2,21 +2,22 @@
 //!
 //! | symbol | meaning |
 //! |---|---|
-//! | `B` | budget in steps, search included |
+//! | `B` | budget in steps, search included; 100 L of an open one |
 //! | `lo`, `hi` | bounds of the LRs that are tried |
 //! | `z` | log10 LR, decades |
-//! | `eta` | the committed LR: max(lo, lr_factor 10^z*), z* the choice |
+//! | `eta` | the committed LR: max(lo, lr_factor 10^z*), z* the choice; of an open budget see [`law`] |
 //!
 //! Why not stage after stage: a search in mid-run that minimises the loss a few steps ahead always says "lower",
 //! because a small LR reaches its noise floor first. From the initial state the bias has the other sign and is nearly
 //! constant: short runs prefer an LR that is 3 to 8 times too large, which `lr_factor` corrects.
 //!
 //! [`search`]: which branches; [`branch`], [`trial`]: one branch; [`choose`], [`commit`]: what they say; [`stretch`],
-//! [`segment`]: the committed steps; [`scales`]: what the limits of all guards are made of.
+//! [`segment`], [`law`]: the committed steps; [`scales`]: what the limits of all guards are made of.
 
 mod branch;
 mod choose;
 mod commit;
+mod law;
 mod scales;
 mod search;
 mod segment;
@@ -30,7 +31,7 @@ use super::{
 use crate::{
     directive::{DoneReason, Failure, Slot},
     plan::{FromSlot, Keep, Plan},
-    spec::{ResolvedScan, ResolvedSpec},
+    spec::{Budget, ResolvedScan, ResolvedSpec},
     stop_rules::{Stop, StopIf},
 };
 use commit::commit;
@@ -100,7 +101,8 @@ impl Policy for Scan {
     fn search(&self, spec: &ResolvedSpec) -> Option<OpenSearch> {
         match &self.at {
             At::Search(search) => {
-                Some(OpenSearch { slot: Slot::Start, lr: search.provisional(self.options.lr_factor, spec) })
+                let factor = law::factor(&self.options, spec.budget);
+                Some(OpenSearch { slot: Slot::Start, lr: search.provisional(factor, spec) })
             }
             At::Stretch(_) => None,
         }
@@ -117,9 +119,12 @@ impl Policy for Scan {
         let mut advice = Vec::new();
         let mut say = |field, description| advice.push(Advice { field, description });
         if !search::has_room(spec) {
-            let (budget, share) = (spec.total_steps, spec.max_overhead);
-            let steps = format!("= {budget} with max_overhead = {share} leaves no room for a search");
-            say("total_steps", format!("{steps}: fallback_lr will be used"));
+            let share = spec.max_overhead;
+            let (field, what) = match spec.budget {
+                Budget::Known(steps) => ("total_steps", format!("= {steps} with max_overhead = {share}")),
+                Budget::Open { .. } => ("max_overhead", format!("= {share}")),
+            };
+            say(field, format!("{what} leaves no room for a search: fallback_lr will be used"));
         }
         if self.is_narrow() {
             let lo = self.options.range.lo;

@@ -67,7 +67,7 @@ pub(super) enum Step {
 
 /// Branches that fit into the steps that the search may use.
 fn room(spec: &ResolvedSpec) -> u64 {
-    spec.max_search_steps() / branch_steps(spec.total_steps)
+    spec.max_search_steps() / branch_steps(spec.budget.nominal())
 }
 
 /// Whether the budget has room for a search at all.
@@ -78,7 +78,7 @@ pub(super) fn has_room(spec: &ResolvedSpec) -> bool {
 impl Search {
     /// A search of a spec's range; over at once where its budget has no room for one.
     pub(super) fn new(spec: &ResolvedSpec, range: LrRange) -> Self {
-        let branch_steps = branch_steps(spec.total_steps);
+        let branch_steps = branch_steps(spec.budget.nominal());
         let room = room(spec);
         let decades = libm::log10(range.hi) - libm::log10(range.lo);
         let points = libm::ceil(decades - 1e-9).max(1.0).min(room.max(1) as f64);
@@ -87,7 +87,7 @@ impl Search {
             range,
             h: decades / points,
             branch_steps,
-            n: scored_steps(spec.total_steps),
+            n: scored_steps(spec.budget.nominal()),
             bound: spec.loss_lower_bound,
             order: if has_room(spec) { down } else { Order::Over },
             z: 0.0,

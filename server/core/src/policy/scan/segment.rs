@@ -3,7 +3,7 @@
 use super::stretch::{At, DECAY, MAX_RETRIES, Mark, Stretch, falling};
 use crate::{
     directive::{Phase, Slot},
-    lr_pieces::{MAX_RUN_STEPS, Piece, lr_at},
+    lr_pieces::{self, MAX_RUN_STEPS, Piece, lr_at},
     plan::{FromSlot, Keep},
     policy::{
         Context,
@@ -26,7 +26,9 @@ impl Stretch {
         self.settle(cx);
         let longest = match self.at {
             At::Warmup { .. } => MAX_RUN_STEPS,
-            At::Stable | At::Cooldown { .. } => directive_steps(cx.spec.total_steps),
+            At::Stable | At::Cooldown { .. } => {
+                directive_steps(cx.spec.budget.nominal().max(cx.spent.committed))
+            }
         };
         let (phase, head, rest) = self.line(cx).split(longest)?;
         let stage = u32::from(phase != Phase::Warmup);
@@ -35,7 +37,7 @@ impl Stretch {
         if cx.spec.guard {
             run.stop_if.extend(self.stop_if(phase));
         }
-        let on_stop = self.after_stop(phase, stage, rest.iter().map(|p| p.steps).sum(), cx);
+        let on_stop = self.after_stop(phase, stage, lr_pieces::steps(&rest), &keep, cx);
         let slot = if phase == Phase::Warmup { Slot::Start } else { slot_of(self.slots.newest()) };
         Some(Next { keep, run, or_else: unattended(phase, stage, rest, slot), on_stop })
     }
@@ -53,19 +55,20 @@ impl Stretch {
     /// What is planned for all steps that are left.
     fn line(&self, cx: &Context<'_>) -> PhasedLine {
         let (left, cooldown) = (cx.left(), self.cooldown_steps(cx));
-        let hold_and_cool = |hold: u64| {
-            [
-                (Phase::Stable, Piece::constant(hold, self.eta)),
-                (Phase::Cooldown, Piece::cooldown(cooldown, self.eta)),
-            ]
+        let hold_and_cool = |committed: u64, hold: u64| {
+            let held = self.law.line(committed, hold, self.eta).into_iter();
+            let cooldown = (Phase::Cooldown, Piece::cooldown(cooldown, self.eta));
+            held.map(|piece| (Phase::Stable, piece)).chain([cooldown])
         };
+        let committed = cx.spent.committed;
         match self.at {
             At::Warmup { piece, done } => {
-                let hold = (left - cooldown).saturating_sub(piece.steps - done);
-                let warmup = std::iter::once((Phase::Warmup, piece));
-                PhasedLine::new(warmup.chain(hold_and_cool(hold))).after(done)
+                let warmup = piece.steps - done;
+                let hold = (left - cooldown).saturating_sub(warmup);
+                let rest = hold_and_cool(committed + warmup, hold);
+                PhasedLine::new(std::iter::once((Phase::Warmup, piece)).chain(rest)).after(done)
             }
-            At::Stable => PhasedLine::new(hold_and_cool(left - cooldown)),
+            At::Stable => PhasedLine::new(hold_and_cool(committed, left - cooldown)),
             At::Cooldown { piece, left: at_start } => {
                 PhasedLine::new([(Phase::Cooldown, piece)]).after(at_start - left)
             }
@@ -105,8 +108,16 @@ impl Stretch {
         }
     }
 
-    /// What an unattended trainer does after a stop, in the `left` steps that are left at the worst.
-    fn after_stop(&self, phase: Phase, stage: u32, left: u64, cx: &Context<'_>) -> FromSlot {
+    /// What an unattended trainer does after a stop, in the `left` steps that are left at the worst. `keep`: done
+    /// before the segment.
+    fn after_stop(
+        &self,
+        phase: Phase,
+        stage: u32,
+        left: u64,
+        keep: &[Keep],
+        cx: &Context<'_>,
+    ) -> FromSlot {
         let saved = self.slots.unattended();
         let slot = if phase == Phase::Warmup { Slot::Start } else { slot_of(saved) };
         if !cx.spec.guard || self.warmup_retries.max(self.retries) > MAX_RETRIES {
@@ -116,12 +127,21 @@ impl Stretch {
         let oldest = slot_of(self.slots.oldest());
         match phase {
             Phase::Warmup | Phase::Trial => {
-                let steps = Self::retry_steps(cx.spec.total_steps);
-                let line = warm_hold_cool(left, steps, cooldown, self.retry_lr(cx));
+                let (steps, lr) = (Self::retry_steps(cx.spec.budget.nominal()), self.retry_lr(cx));
+                let line = warm_hold_cool(left, steps, cooldown, lr, |warmup, hold| {
+                    self.law.line(warmup, hold, lr)
+                });
                 unattended_from(slot, phase, stage, line, Slot::Start)
             }
             Phase::Stable => {
-                let line = warm_hold_cool(left, 0, cooldown, self.eta / 2.0);
+                let committed = if keep.contains(&Keep::Save(slot)) {
+                    cx.spent.committed
+                } else {
+                    cx.restored(slot).spent.committed
+                };
+                let half = self.eta / 2.0;
+                let line =
+                    warm_hold_cool(left, 0, cooldown, half, |_, hold| self.law.line(committed, hold, half));
                 unattended_from(slot, phase, stage, line, oldest)
             }
             Phase::Cooldown => {

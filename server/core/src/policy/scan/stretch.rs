@@ -2,16 +2,18 @@
 //!
 //! | symbol | meaning |
 //! |---|---|
-//! | `B` | budget in steps |
+//! | `B` | budget in steps; 100 L of an open one |
 //! | `C` | steps of the cooldown: round(cooldown_fraction B) |
-//! | `eta` | the LR in force |
+//! | `eta` | the LR at the end of the warm-up, and after it what the [`Law`] begins with |
 //! | `ema` | running mean of the losses, decay 0.95 |
 //! | `ref` | the ema at the last save, bounded: what a loss may be compared with |
 //!
-//! The cooldown begins where C steps are left of the budget, whatever was lost before.
+//! The cooldown begins where C steps are left of the budget, whatever was lost before. An open budget has none before
+//! an operator or the last guard asks for it.
 
 use super::{
     branch::{dose, scored_steps},
+    law::{Law, warmup_steps},
     scales::Scales,
 };
 use crate::{
@@ -43,6 +45,7 @@ const WARMUP_END: usize = 20;
 pub(super) struct Stretch {
     pub(super) options: ResolvedScan,
     pub(super) eta: f64,
+    pub(super) law: Law,
     bound: Option<f64>,
     /// None until something was measured.
     pub(super) scales: Option<Scales>,
@@ -67,7 +70,7 @@ pub(super) enum At {
     /// `done` steps of the piece are done.
     Warmup { piece: Piece, done: u64 },
     Stable,
-    /// The piece began where `left` steps were left of the budget.
+    /// The piece began where `left` steps were left of the budget; with an open one more than it has.
     Cooldown { piece: Piece, left: u64 },
 }
 
@@ -90,10 +93,11 @@ pub(super) struct Mark {
 }
 
 impl Stretch {
-    /// Starts from `START`, to `eta`. `scales`: from the search, with the sum of the best branch's LRs.
+    /// Starts from `START`, to `eta`, which then follows `law`. `scales`: from the search, with the sum of the best branch's LRs.
     pub(super) fn new(
         options: &ResolvedScan,
         eta: f64,
+        law: Law,
         bound: Option<f64>,
         scales: Option<(Scales, f64)>,
         cx: &Context<'_>,
@@ -101,6 +105,7 @@ impl Stretch {
         let mut stretch = Self {
             options: options.clone(),
             eta,
+            law,
             bound,
             scales: scales.map(|(scales, _)| scales),
             dead: scales.and_then(|(scales, dose)| scales.dead().map(|limit| Dead { limit, dose })),
@@ -115,7 +120,7 @@ impl Stretch {
             first: None,
             slots: SafeSlots::new(),
         };
-        stretch.warm_up(libm::round(options.warmup_fraction * cx.spec.total_steps as f64) as u64, cx);
+        stretch.warm_up(warmup_steps(options, cx.spec.budget), cx);
         stretch
     }
 
@@ -135,10 +140,11 @@ impl Stretch {
             }
             At::Stable | At::Cooldown { .. } => self.slots.ran(losses.len() as u64),
         }
-        if cx.left() == 0 {
+        let next = self.next(cx);
+        if next.is_none() {
             notes.stage_ends.extend(stage_end(segment.run.stage, losses));
         }
-        go_on(self.next(cx))
+        go_on(next)
     }
 
     /// After a segment that a rule ended.
@@ -186,8 +192,8 @@ impl Stretch {
             let last = "the last warm-up: only a loss that is not finite ends it";
             notes.warnings.push(last.into());
         }
-        self.warm_up(Self::retry_steps(cx.spec.total_steps), cx);
-        from(Slot::Start, self.next(cx))
+        self.warm_up(Self::retry_steps(cx.spec.budget.nominal()), cx);
+        from(Slot::Start, self.next(&cx.restored(Slot::Start)))
     }
 
     fn warmup_is_dead(&self, losses: &[f64], cx: &Context<'_>) -> bool {
@@ -199,10 +205,15 @@ impl Stretch {
 
     fn enter_stable(&mut self, losses: &[f64], cx: &Context<'_>, notes: &mut Notes) {
         notes.stage_ends.extend(stage_end(0, losses));
-        self.note_commit(1, self.eta, "the LR of the warm-up is held, then cooled down".into(), notes);
+        let why = match self.law {
+            Law::Held if cx.spec.budget.is_open() => "the LR of the warm-up is held",
+            Law::Held => "the LR of the warm-up is held, then cooled down",
+            Law::CubeRoot { .. } => "the LR of the warm-up falls with the cube root of the steps",
+        };
+        self.note_commit(1, self.eta, why.into(), notes);
         (self.at, self.since) = (At::Stable, 0);
         if self.scales.is_none() {
-            let tail = &losses[losses.len().saturating_sub(scored_steps(cx.spec.total_steps))..];
+            let tail = &losses[losses.len().saturating_sub(scored_steps(cx.spec.budget.nominal()))..];
             let measured = self.first.zip(noise::mean(tail));
             self.scales = measured.map(|(loss0, best)| Scales {
                 loss0,
@@ -224,14 +235,17 @@ impl Stretch {
         self.since = 0;
         self.reference = saved.and_then(|(_, mark)| mark.reference);
         self.ema = self.reference;
-        if let At::Cooldown { .. } = self.at {
+        let cx = &cx.restored(slot);
+        if let At::Cooldown { piece, left } = self.at {
             let half = saved.map_or(self.eta, |(_, mark)| mark.lr) / 2.0;
-            self.at = At::Cooldown { piece: falling(cx.left(), half), left: cx.left() };
+            let steps = piece.steps.saturating_sub(left - cx.left());
+            self.at = At::Cooldown { piece: falling(steps, half), left: cx.left() };
             self.note(1, format!("the cooldown broke: goes on from half the LR, {half:.3e}"), notes);
         } else {
             self.eta /= 2.0;
             let why = if self.retries > MAX_RETRIES {
-                self.at = At::Cooldown { piece: Piece::cooldown(cx.left(), self.eta), left: cx.left() };
+                let lr = self.law.lr(cx.spent.committed, self.eta);
+                self.at = At::Cooldown { piece: Piece::cooldown(last_cooldown(cx), lr), left: cx.left() };
                 "the loss broke too often: cools down at once from half the LR"
             } else {
                 "the loss broke: a slot was restored and the LR halved"
@@ -248,7 +262,7 @@ impl Stretch {
 
     /// Steps of the cooldown that are still to come before it has begun.
     pub(super) fn cooldown_steps(&self, cx: &Context<'_>) -> u64 {
-        let planned = libm::round(self.options.cooldown_fraction * cx.spec.total_steps as f64) as u64;
+        let planned = libm::round(self.options.cooldown_fraction * cx.spec.budget.nominal() as f64) as u64;
         planned.min(cx.left())
     }
 
@@ -259,7 +273,7 @@ impl Stretch {
             scales.bound = self.bound;
         }
         let head = |n: usize| noise::mean(&losses[..n.min(losses.len())]);
-        self.first = self.first.or(head(scored_steps(cx.spec.total_steps)));
+        self.first = self.first.or(head(scored_steps(cx.spec.budget.nominal())));
         let Some(start) = self.ema.or(head(10)) else { return };
         self.ema = Some(losses.iter().fold(start, |ema, y| DECAY * ema + (1.0 - DECAY) * y));
         self.since += losses.len() as u64;
@@ -287,6 +301,12 @@ impl Stretch {
     fn note_commit(&self, stage: u32, lr: f64, why: String, notes: &mut Notes) {
         notes.commits.push(CommitNote { stage, lr, why, forecast: None, curve: Vec::new() });
     }
+}
+
+/// Steps of the cooldown after the last retry of the stable stretch: all that are left; with an open budget 2/3 of the
+/// committed ones, as when an operator finishes the job.
+fn last_cooldown(cx: &Context<'_>) -> u64 {
+    if cx.spec.budget.is_open() { (cx.spent.committed * 2 / 3).min(cx.left()) } else { cx.left() }
 }
 
 /// LINEAR from `lr` to `lr / (steps + 1)`.

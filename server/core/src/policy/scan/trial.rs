@@ -1,6 +1,10 @@
 //! The plan of a branch.
 
-use super::{branch::branch_line, search::Search};
+use super::{
+    branch::branch_line,
+    law::{self, Law},
+    search::Search,
+};
 use crate::{
     directive::{Batches, Phase, Run, Slot},
     policy::{
@@ -20,17 +24,20 @@ pub(super) fn trial(search: &Search, options: &ResolvedScan, cx: &Context<'_>) -
     let run = Run {
         phase: Phase::Trial,
         batches: if replayed { Batches::Replay } else { Batches::Fresh },
-        lr: branch_line(cx.spec.total_steps, search.branch_lr()),
+        lr: branch_line(cx.spec.budget.nominal(), search.branch_lr()),
         stop_if,
         stage: 0,
         trial: Some(search.trials()),
     };
-    let share = |fraction: f64| libm::round(fraction * cx.spec.total_steps as f64) as u64;
+    let budget = cx.spec.budget;
+    let law = search.best().map_or(Law::Held, |_| Law::new(options, budget));
+    let lr = search.provisional(law::factor(options, budget), cx.spec);
     let line = warm_hold_cool(
         cx.left() - run.steps(),
-        share(options.warmup_fraction),
-        share(options.cooldown_fraction),
-        search.provisional(options.lr_factor, cx.spec),
+        law::warmup_steps(options, budget),
+        libm::round(options.cooldown_fraction * budget.nominal() as f64) as u64,
+        lr,
+        |warmup, hold| law.line(warmup, hold, lr),
     );
     let fallback = unattended_from(Slot::Start, Phase::Warmup, 0, line, Slot::Start);
     Next { keep: Vec::new(), run, or_else: Some(fallback.clone().into()), on_stop: fallback }

@@ -5,6 +5,7 @@ mod paper;
 mod plain;
 mod scan;
 mod scan_guards;
+mod scan_open;
 mod surface;
 
 use super::{Context, Notes, PolicyState, Segment, SlotEntry, Spent};
@@ -39,6 +40,7 @@ pub(super) struct Trace {
     /// Every directive with the LR of its first step and its last, and the stop that ended it.
     pub(super) segments: Vec<(Run, Option<Stop>)>,
     pub(super) slot_ops: Vec<Vec<SlotOp>>,
+    pub(super) plans: Vec<Plan>,
     /// Of the steps that were kept.
     pub(super) committed: Vec<(f64, f64)>,
     /// Largest number of slots held at once.
@@ -75,6 +77,17 @@ pub(super) fn train<S: Surface>(
     replay: bool,
     fault: impl FnMut(&Run, u64, f64) -> f64,
 ) -> Trace {
+    train_until(u64::MAX, spec, surface, replay, fault)
+}
+
+/// As [`train`], but no directive is begun after `steps` of all kinds.
+pub(super) fn train_until<S: Surface>(
+    steps: u64,
+    spec: &JobSpec,
+    surface: S,
+    replay: bool,
+    fault: impl FnMut(&Run, u64, f64) -> f64,
+) -> Trace {
     let spec = resolve(spec).unwrap();
     let trainer = State { surface, batch: 0 };
     let policy = PolicyState::new(&spec);
@@ -89,7 +102,7 @@ pub(super) fn train<S: Surface>(
         fault,
         trace: Trace::default(),
     };
-    sim.train();
+    sim.train(steps);
     sim.trace
 }
 
@@ -107,14 +120,16 @@ struct Sim<S, F> {
 }
 
 impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
-    fn train(&mut self) {
+    fn train(&mut self, steps: u64) {
         let mut plan = self.decide(|policy, cx, notes| policy.get_mut().begin(cx, notes));
         for seq in 1.. {
-            let budget = self.spec.total_steps - self.trace.spent.total();
+            let budget = self.spec.budget.limit() - self.trace.spent.total();
             check(&plan, budget, true);
             self.trace.slot_ops.push(plan.slot_ops.clone());
             plan.slot_ops.iter().for_each(|op| self.operate(*op, seq));
+            self.trace.plans.push(plan.clone());
             let run = match plan.action {
+                Action::Run(_) if self.trace.spent.total() >= steps => break,
                 Action::Done(reason) => {
                     self.trace.done = Some(reason);
                     break;
@@ -131,9 +146,9 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
                 }
             });
         }
-        assert!(self.trace.spent.total() <= self.spec.total_steps);
+        assert!(self.trace.spent.total() <= self.spec.budget.limit());
         let searched = self.trace.spent.search as f64;
-        assert!(searched <= self.spec.max_overhead * self.spec.total_steps as f64);
+        assert!(searched <= self.spec.max_overhead * self.spec.budget.nominal() as f64);
         assert_eq!(self.trace.spent.committed, self.trace.committed.len() as u64);
     }
 
@@ -202,6 +217,9 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
     }
 }
 
+/// More steps than any budget of these tests.
+const OPEN: u64 = 1_000_000_000;
+
 /// What every plan must keep to, with `budget` steps left.
 fn check(plan: &Plan, budget: u64, top: bool) {
     let Action::Run(run) = &plan.action else {
@@ -217,7 +235,9 @@ fn check(plan: &Plan, budget: u64, top: bool) {
     assert!(plan.fallback_on_stop.is_some(), "an unattended stop needs a restore");
     let left = budget - run.steps();
     let end_of_trial = top && run.phase == Phase::Trial;
-    assert!(plan.fallback.is_some() || left == 0 || !top && !end_of_trial, "{left} steps would be left");
+    // With an open budget a cooldown ends the job long before its last step.
+    let is_last = left == 0 || budget > OPEN && run.phase == Phase::Cooldown;
+    assert!(plan.fallback.is_some() || is_last || !top && !end_of_trial, "{left} steps would be left");
     for child in
         plan.fallback.as_deref().into_iter().chain(plan.fallback_on_stop.as_deref().map(|f| f.plan()))
     {

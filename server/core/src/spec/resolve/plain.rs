@@ -26,7 +26,7 @@ impl Check {
     pub(super) fn wsd(&mut self, o: &WsdOptions, base: &Base) -> ResolvedPolicy {
         let lr = self.positive("wsd.lr", o.lr.unwrap_or(base.fallback_lr));
         let room = room(o.warmup_steps, base);
-        let default = libm::round(0.2 * base.total_steps as f64) as u64;
+        let default = libm::round(0.2 * base.budget.nominal() as f64) as u64;
         let cooldown_steps = o.cooldown_steps.unwrap_or(default.min(room));
         self.that(cooldown_steps <= room, "wsd.cooldown_steps", || {
             format!("must be at most total_steps - warmup_steps = {room}, is {cooldown_steps}")
@@ -40,13 +40,13 @@ impl Check {
         self.that(gamma > 0.0 && gamma <= 1.0, "step.gamma", || {
             format!("must be above 0 and at most 1, is {gamma}")
         });
-        let milestones = self.milestones(o, base.total_steps);
+        let milestones = self.milestones(o, base.budget.nominal());
         let first = match &milestones {
             Milestones::Every(steps) => *steps,
             Milestones::At(steps) => steps.first().copied().unwrap_or(u64::MAX),
         };
         let warmup = o.warmup_steps.unwrap_or(0);
-        self.that(warmup <= first || warmup > base.total_steps, "step.warmup_steps", || {
+        self.that(warmup <= first || warmup > base.budget.nominal(), "step.warmup_steps", || {
             format!("must be over when the LR falls for the first time, after {first} steps; is {warmup}")
         });
         self.plain(PlainKind::Step { milestones, gamma }, lr, "step.warmup_steps", o.warmup_steps, base)
@@ -90,9 +90,9 @@ impl Check {
         self.that(base_lr > 0.0 && base_lr <= lr || o.base_lr.is_none(), "clr.base_lr", || {
             format!("must be above 0 and at most max_lr = {lr}, is {base_lr}")
         });
-        let default = base.total_steps.div_ceil(2 * u64::from(DEFAULT_CYCLES)).max(1);
+        let default = base.budget.nominal().div_ceil(2 * u64::from(DEFAULT_CYCLES)).max(1);
         let step_size = o.step_size.unwrap_or(default);
-        self.pieces("clr.step_size", step_size, base.total_steps);
+        self.pieces("clr.step_size", step_size, base.budget.nominal());
         let kind = PlainKind::Clr { base_lr, step_size };
         ResolvedPolicy::Plain(ResolvedPlain { kind, lr, warmup_steps: 0 })
     }
@@ -121,8 +121,8 @@ impl Check {
         base: &Base,
     ) -> ResolvedPolicy {
         let warmup_steps = warmup.unwrap_or(0);
-        self.that(warmup_steps <= base.total_steps, field, || {
-            format!("must be at most total_steps = {}, is {warmup_steps}", base.total_steps)
+        self.that(warmup_steps <= base.budget.nominal(), field, || {
+            format!("must be at most total_steps = {}, is {warmup_steps}", base.budget.nominal())
         });
         ResolvedPolicy::Plain(ResolvedPlain { kind, lr, warmup_steps })
     }
@@ -145,7 +145,7 @@ impl Check {
 
 /// Steps after the warm-up.
 fn room(warmup: Option<u64>, base: &Base) -> u64 {
-    base.total_steps.saturating_sub(warmup.unwrap_or(0))
+    base.budget.nominal().saturating_sub(warmup.unwrap_or(0))
 }
 
 #[cfg(test)]

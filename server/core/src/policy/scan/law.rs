@@ -1,0 +1,80 @@
+//! The LR of a stable stretch. With a known budget it is held; with an open one it falls with the cube root of the
+//! steps, so that at any time it is about the LR that a known budget of 1 / 0.6 of the steps so far would have had.
+//!
+//! | symbol | meaning |
+//! |---|---|
+//! | `z*` | the search's choice, log10 LR |
+//! | `t` | committed steps, the one under way included |
+//! | `L` | steps of a branch |
+//! | `w` | steps of the first warm-up, where the law begins |
+//!
+//! eta(t) = lr_factor 10^z* (L / (t / 0.6))^(1/3) for t >= w. After a shorter warm-up the LR is eta(w) until t = w.
+//! A guard multiplies the whole law.
+
+use super::branch::branch_steps;
+use crate::{
+    lr_pieces::{Piece, Shape},
+    spec::{Budget, ResolvedScan},
+};
+use serde::{Deserialize, Serialize};
+
+/// The share of a run that a stable stretch is over after, when its cooldown of 2/3 as many steps follows.
+const STABLE_SHARE: f64 = 0.6;
+const EXPONENT: f64 = -1.0 / 3.0;
+
+/// What an LR does after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Law {
+    /// It stays.
+    Held,
+    /// It falls from `t = from` on; the job has `limit` steps at the most.
+    CubeRoot { from: u64, limit: u64 },
+}
+
+impl Law {
+    /// Of a choice among branches.
+    pub(super) fn new(options: &ResolvedScan, budget: Budget) -> Self {
+        match budget {
+            Budget::Known(_) => Self::Held,
+            Budget::Open { .. } => {
+                Self::CubeRoot { from: warmup_steps(options, budget), limit: budget.limit() }
+            }
+        }
+    }
+
+    /// `steps` after `committed` ones, at `eta` until the law begins.
+    pub(super) fn line(self, committed: u64, steps: u64, eta: f64) -> Vec<Piece> {
+        let Self::CubeRoot { from, limit } = self else { return vec![Piece::constant(steps, eta)] };
+        let held = from.saturating_sub(committed).min(steps);
+        let falling = Piece {
+            steps: steps - held,
+            start: eta,
+            end: eta * libm::pow(limit as f64 / from as f64, EXPONENT),
+            shape: Shape::Power { exponent: EXPONENT, origin: from as f64 },
+            index: (committed + held + 1).saturating_sub(from),
+            of: limit - from + 1,
+        };
+        vec![Piece::constant(held, eta), falling]
+    }
+
+    /// The LR of the step that follows `committed` ones.
+    pub(super) fn lr(self, committed: u64, eta: f64) -> f64 {
+        self.line(committed, 1, eta).iter().find(|piece| piece.steps > 0).map_or(eta, |piece| piece.lr(0))
+    }
+}
+
+/// w of a budget.
+pub(super) fn warmup_steps(options: &ResolvedScan, budget: Budget) -> u64 {
+    libm::round(options.warmup_fraction * budget.nominal() as f64) as u64
+}
+
+/// What 10^z* is multiplied by for the LR at the end of the warm-up.
+pub(super) fn factor(options: &ResolvedScan, budget: Budget) -> f64 {
+    match Law::new(options, budget) {
+        Law::Held => options.lr_factor,
+        Law::CubeRoot { from, .. } => {
+            let l = branch_steps(budget.nominal()) as f64;
+            options.lr_factor * libm::cbrt(STABLE_SHARE * l / from as f64)
+        }
+    }
+}
