@@ -40,7 +40,7 @@ def test_server_address(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_describes_only_what_was_set() -> None:
-    common = {"options": None, "max_overhead": None, "guard": None, "labels": None}
+    common = {"expected_steps": None, "options": None, "max_overhead": None, "guard": None, "labels": None}
     spec = describe(
         total_steps=10,
         policy="scan",
@@ -59,6 +59,28 @@ def test_describes_only_what_was_set() -> None:
         "lr_min": 1e-4,
         "lr_max": 1.0,
     }
+
+
+def test_the_absence_of_a_budget_is_said() -> None:
+    def budget(total_steps: int | None, expected_steps: int | None) -> dict[str, object]:
+        spec = describe(
+            total_steps=total_steps,
+            expected_steps=expected_steps,
+            policy="scan",
+            options=None,
+            lr_range=None,
+            fallback_lr=0.1,
+            seed=0,
+            loss_lower_bound=0.0,
+            max_overhead=None,
+            guard=None,
+            labels=None,
+        )
+        return {key: value for key, value in spec.items() if key in ("total_steps", "open_budget")}
+
+    assert budget(10, None) == {"total_steps": 10}
+    assert budget(None, None) == {"open_budget": {}}
+    assert budget(None, 500) == {"open_budget": {"expected_steps": 500}}
 
 
 def parameters() -> list[nn.Parameter]:
