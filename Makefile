@@ -37,7 +37,8 @@ demo: server-release $(CLIENT_STAMP)
 test: test-rust test-python
 
 test-rust: server
-	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace --exclude autolrs-python; \
+	if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --workspace --exclude autolrs-python && cargo test --workspace --exclude autolrs-python --doc; \
 	else cargo test --workspace --exclude autolrs-python; fi
 
 test-python: server $(CLIENT_STAMP)

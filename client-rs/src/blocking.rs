@@ -21,6 +21,24 @@ use std::{
 /// One trainer's session of a job. Its commands are those of [`Handle`]; see [`Machine`] for their order.
 ///
 /// It belongs to the process that opened it: in a forked child whatever waits fails with [`Error::Forked`].
+///
+/// ```
+/// # use autolrs_client::{blocking::Session, *};
+/// # let spec = JobSpec {
+/// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+/// # };
+/// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+/// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+/// let session = Session::open(alone)?;
+/// loop {
+///     for op in session.take_slot_ops() { /* save, restore or drop a copy of the model's state */ }
+///     if session.done().is_some() { break }
+///     while session.record(/* the loss of a step at */ session.lr()) != Status::Ended {}
+///     session.next()?;
+/// }
+/// session.close(std::time::Duration::from_secs(10))?;
+/// # Ok::<(), Error>(())
+/// ```
 pub struct Session {
     handle: Handle,
     /// None once it is closed.
@@ -28,6 +46,24 @@ pub struct Session {
 }
 
 /// A session that is being opened.
+///
+/// ```
+/// # use autolrs_client::{blocking::Session, *};
+/// # let spec = JobSpec {
+/// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+/// # };
+/// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+/// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+/// let mut opening = Session::begin_open(alone)?;
+/// let session = loop {
+///     match opening.wait(std::time::Duration::from_millis(100))? {
+///         Ok(session) => break session,
+///         Err(still) => opening = still,   // a place to look for Ctrl-C
+///     }
+/// };
+/// assert_eq!(session.lr(), 0.1);
+/// # Ok::<(), Error>(())
+/// ```
 pub struct Opening {
     answer: Receiver<Result<Handle, Error>>,
     thread: JoinHandle<()>,
@@ -35,6 +71,18 @@ pub struct Opening {
 
 impl Opening {
     /// Waits at most this long for the session.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// let opening = Session::begin_open(alone)?;
+    /// assert!(opening.wait(std::time::Duration::from_secs(60))?.is_ok());
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn wait(self, at_most: Duration) -> Result<Result<Session, Self>, Error> {
         match self.answer.recv_timeout(at_most) {
             Ok(opened) => Ok(Ok(Session { handle: opened?, thread: Mutex::new(Some(self.thread)) })),
@@ -46,6 +94,18 @@ impl Opening {
 
 impl Session {
     /// Makes the job if it does not exist, and opens a session of it.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// let session = Session::open(alone)?;
+    /// assert!(session.snapshot().detached, "this example has no server");
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn open(config: SessionConfig) -> Result<Self, Error> {
         let mut opening = Self::begin_open(config)?;
         loop {
@@ -57,6 +117,17 @@ impl Session {
     }
 
     /// Begins to open a session in the background.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// let opening: blocking::Opening = Session::begin_open(alone)?;
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn begin_open(config: SessionConfig) -> Result<Opening, Error> {
         let (tell, answer) = mpsc::channel();
         let thread = begin(config, move |opened| tell.send(opened).is_ok())?;
@@ -65,6 +136,20 @@ impl Session {
 
     /// After [`crate::Status::Ended`]: waits for the next directive. At most the decision time-out; then the fallback
     /// is in force, or with [`crate::OnOutage::Raise`] this fails and may be called again.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// while session.record(0.5) != Status::Ended {}
+    /// session.next()?;
+    /// assert_eq!(session.done(), Some(DoneReason::Finished));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn next(&self) -> Result<(), Error> {
         while !self.next_within(Duration::from_secs(3600))? {}
         Ok(())
@@ -72,6 +157,21 @@ impl Session {
 
     /// As [`Session::next`], but waits at most `at_most` now. False: call it again. The decision time-out counts
     /// from the first call.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// while session.record(0.5) != Status::Ended {}
+    /// while !session.next_within(std::time::Duration::from_millis(100))? {
+    ///     println!("waiting");
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn next_within(&self, at_most: Duration) -> Result<bool, Error> {
         let shared = &self.handle.0;
         let Some(left) = shared.wait_for_next()? else { return Ok(true) };
@@ -85,6 +185,23 @@ impl Session {
     ///
     /// # Errors
     /// Those of the trainable, and of [`Session::next`]; after one of the latter it may be called again.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// let mut training = InMemory::new(1.0, |weight: &mut f64, _, lr| {
+    ///     let loss = *weight * *weight;
+    ///     *weight -= lr * 2.0 * *weight;
+    ///     loss
+    /// });
+    /// let session = Session::open(alone)?;
+    /// assert_eq!(session.train(&mut training)?, DoneReason::Finished);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn train<T: Trainable>(&self, trainable: &mut T) -> Result<DoneReason, T::Error> {
         trainable::begin(self, trainable)?;
         loop {
@@ -112,6 +229,21 @@ impl Session {
     /// # Errors
     /// [`Error::ServerUnavailable`], [`Error::Fenced`] and others: nothing has changed, training goes on and may ask
     /// again.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// match session.finish(Some(100)) {
+    ///     Ok(()) => println!("it cools down from the next switch point on"),
+    ///     Err(error) => println!("training goes on: {error}"),
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn finish(&self, cooldown_steps: Option<u64>) -> Result<(), Error> {
         self.handle.0.check_process()?;
         let runtime = runtime()?;
@@ -124,6 +256,21 @@ impl Session {
     }
 
     /// Waits until the server has everything. False: not within `at_most`.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// session.record(0.5);
+    /// if !session.flush(std::time::Duration::from_secs(2))? {
+    ///     eprintln!("the server has not heard of the last step yet");
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn flush(&self, at_most: Duration) -> Result<bool, Error> {
         self.handle.0.check_process()?;
         self.handle.0.wake();
@@ -132,6 +279,19 @@ impl Session {
 
     /// Flushes for at most `at_most` and ends the session. The job goes on if a trainer resumes it. A second call
     /// does nothing.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// session.close(std::time::Duration::from_secs(2))?;
+    /// session.close(std::time::Duration::from_secs(2))?;
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn close(&self, at_most: Duration) -> Result<(), Error> {
         self.handle.0.check_process()?;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();

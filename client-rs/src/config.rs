@@ -15,6 +15,18 @@ pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const DEFAULT_DECISION_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What to do while the server does not answer.
+///
+/// ```
+/// # use autolrs_client::{blocking::Session, *};
+/// # let spec = JobSpec {
+/// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+/// # };
+/// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+/// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+/// let config = SessionConfig { on_outage: OnOutage::Fallback, ..alone };
+/// assert!(Session::open(config)?.snapshot().detached, "this example has no server");
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnOutage {
     /// Opening fails after the connect time-out; a session that is open goes on with its fallback.
@@ -28,6 +40,19 @@ pub enum OnOutage {
 }
 
 /// What a session needs to be opened.
+///
+/// ```
+/// # use autolrs_client::*;
+/// let spec = JobSpec {
+///     total_steps: Some(20_000), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+/// };
+/// let config = SessionConfig {
+///     server: "https://autolrs.example:7461".into(),
+///     replay: true,
+///     ..SessionConfig::new("resnet50", spec)
+/// };
+/// assert_eq!(config.decision_timeout, DEFAULT_DECISION_TIMEOUT);
+/// ```
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
     /// The job's name: `[a-z0-9]([a-z0-9._-]{0,62})`.
@@ -58,6 +83,12 @@ pub struct SessionConfig {
 
 impl SessionConfig {
     /// A session of `job` with the defaults, on the server that the environment names.
+    ///
+    /// ```
+    /// # use autolrs_client::*;
+    /// let config = SessionConfig::new("resnet50", JobSpec::default());
+    /// assert_eq!(config.job, "resnet50");
+    /// ```
     pub fn new(job: impl Into<String>, spec: JobSpec) -> Self {
         let of = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self {

@@ -4,6 +4,22 @@ use crate::session::BadCheckpoint;
 use autolrs_core::directive::Slot;
 
 /// Why a session could not be opened or can't go on.
+///
+/// ```
+/// # use autolrs_client::{blocking::Session, *};
+/// # let spec = JobSpec {
+/// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+/// # };
+/// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+/// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+/// let config = SessionConfig { on_outage: OnOutage::Auto, ..alone };
+/// match Session::open(config) {
+///     Err(error @ Error::ServerUnavailable { .. }) => println!("{error}"),
+///     Err(other) => return Err(other),
+///     Ok(_) => unreachable!("nobody listens there"),
+/// }
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -125,6 +141,12 @@ pub enum Error {
 
 impl Error {
     /// Whether trying again may help.
+    ///
+    /// ```
+    /// # use autolrs_client::*;
+    /// assert!(Error::LimitReached("mailbox".into()).is_transient());
+    /// assert!(!Error::JobNotFound("digits".into()).is_transient());
+    /// ```
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::ServerUnavailable { .. } | Self::LimitReached(_))
     }

@@ -19,6 +19,13 @@ const VERSION: u16 = 1;
 const HEADER: usize = 10;
 
 /// A checkpoint can't be made: losses of steps that were run are still to be delivered.
+///
+/// ```
+/// # use autolrs_client::session::*;
+/// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+/// machine.tick();
+/// assert_eq!(machine.export(), Err(LossesMissing { offset: 1 }));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("deliver the losses of all {offset} steps of the directive before a checkpoint is made")]
 pub struct LossesMissing {
@@ -27,6 +34,12 @@ pub struct LossesMissing {
 }
 
 /// Bytes that are not a checkpoint of this library.
+///
+/// ```
+/// # use autolrs_client::session::*;
+/// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+/// assert_eq!(Checkpoint::decode(b"something else"), Err(BadCheckpoint::Foreign));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadCheckpoint {
     /// They do not begin as one.
@@ -43,6 +56,16 @@ pub enum BadCheckpoint {
 }
 
 /// A session's state out of a trainer's checkpoint.
+///
+/// ```
+/// # use autolrs_client::session::*;
+/// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+/// machine.record(1.0);
+/// let checkpoint = Checkpoint::decode(&machine.export()?)?;
+/// let resumed = Machine::resume_alone(checkpoint, 0.1);
+/// assert_eq!(resumed.offset(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
     job: String,
@@ -74,6 +97,13 @@ struct Within {
 
 impl Checkpoint {
     /// Reads what [`Machine::export`] wrote.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// assert!(Checkpoint::decode(&machine.export()?).is_ok());
+    /// # Ok::<(), LossesMissing>(())
+    /// ```
     pub fn decode(bytes: &[u8]) -> Result<Self, BadCheckpoint> {
         let (header, body) = bytes.split_at_checked(HEADER).ok_or(BadCheckpoint::Foreign)?;
         if &header[..4] != MAGIC {
@@ -101,12 +131,27 @@ impl Checkpoint {
     }
 
     /// The job it belongs to.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// assert_eq!(Checkpoint::decode(&machine.export()?)?.job(), "digits");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn job(&self) -> &str {
         &self.job
     }
 
     /// What the server is asked for. None: the session has nothing to do with a server any more, see
     /// [`Machine::resume_alone`].
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// let checkpoint = Checkpoint::decode(&machine.export()?)?;
+    /// assert_eq!(checkpoint.resume(), None, "there is no server");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn resume(&self) -> Option<Resume> {
         let (seq, offset) = match &self.place {
             Place::SearchStart { seq } => (*seq, 0),
@@ -122,11 +167,26 @@ impl Checkpoint {
 
 impl Machine {
     /// The slot whose content the trainer's checkpoint must hold in place of the live state; none: the live state.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// assert_eq!(machine.export_slot(), None, "the live state");
+    /// ```
     pub fn export_slot(&self) -> Option<Slot> {
         self.search_to_repeat().map(|(slot, _)| slot).or_else(|| self.state_to_come())
     }
 
     /// The session's state for the trainer's checkpoint; see [`Machine`], "Checkpoints".
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// machine.record(1.0);
+    /// let bytes = machine.export()?;
+    /// assert_eq!(&bytes[..4], b"ALRS");
+    /// # Ok::<(), LossesMissing>(())
+    /// ```
     pub fn export(&self) -> Result<Vec<u8>, LossesMissing> {
         if !self.track.is_drained() {
             return Err(LossesMissing { offset: self.track.offset() });
@@ -190,6 +250,28 @@ impl Machine {
     }
 
     /// Goes on from a checkpoint in the session that was opened with its [`Checkpoint::resume`].
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// use autolrs_core::{directive::*, job::Opened, lr_pieces::Piece};
+    /// # let run = Run {
+    /// #     phase: Phase::Stable, batches: Batches::Fresh, lr: vec![Piece::constant(9, 0.5)], stop_if: vec![],
+    /// #     stage: 0, trial: None,
+    /// # };
+    /// # let directive = Directive {
+    /// #     seq: 1, slot_ops: vec![], action: Action::Run(run), committed_step_at_start: 0,
+    /// #     fallback: None, fallback_on_stop: None,
+    /// # };
+    /// # let opened = Opened { session: 1, directive, received_through: 0, slot_ops: vec![], uid: 7, switch_every: 1 };
+    /// let mut machine = Machine::open("digits", 0.1, opened.clone());
+    /// machine.record(1.0);
+    /// let checkpoint = Checkpoint::decode(&machine.export()?)?;
+    /// assert_eq!(checkpoint.resume().map(|resume| (resume.seq, resume.offset)), Some((1, 1)));
+    /// // The server opens session 2 for it.
+    /// let resumed = Machine::resume(checkpoint, 0.1, Opened { session: 2, ..opened });
+    /// assert_eq!((resumed.session(), resumed.offset()), (2, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn resume(checkpoint: Checkpoint, fallback_lr: f64, opened: Opened) -> Self {
         let mut machine = Self::open(checkpoint.job.clone(), fallback_lr, opened.clone());
         let resume = checkpoint.resume();
@@ -214,6 +296,15 @@ impl Machine {
     }
 
     /// Goes on from a checkpoint that has nothing to ask a server for.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// machine.record(1.0);
+    /// let checkpoint = Checkpoint::decode(&machine.export()?)?;
+    /// assert_eq!(Machine::resume_alone(checkpoint, 0.1).total_step(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn resume_alone(checkpoint: Checkpoint, fallback_lr: f64) -> Self {
         let mut machine = Self::alone(checkpoint.job, Budget::Known(1), fallback_lr);
         machine.uid = checkpoint.uid;

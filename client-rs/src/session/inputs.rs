@@ -7,6 +7,13 @@ use autolrs_core::{
 };
 
 /// Why the server refused a report for good.
+///
+/// ```
+/// # use autolrs_client::session::*;
+/// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+/// machine.handle_refusal(1, Refused::Fenced("session 2 speaks for the job".into()));
+/// assert!(machine.is_severed());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
     /// The reported end does not follow from the reported losses.
@@ -22,6 +29,15 @@ pub enum Refused {
 impl Machine {
     /// An answer to a report. Late, repeated and stale answers do no harm: a directive is taken only while what
     /// follows `ack.seq` is waited for.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// use autolrs_core::job::Ack;
+    /// let ack = Ack { session: 9, seq: 1, received_through: 0, durable_seq: 0, directive: None, interrupt: None };
+    /// machine.handle_ack(ack);   // of another session: it does no harm
+    /// assert_eq!(machine.offset(), 0);
+    /// ```
     pub fn handle_ack(&mut self, ack: Ack) {
         if ack.session != self.session || self.link == Link::Severed {
             return;
@@ -49,6 +65,14 @@ impl Machine {
     }
 
     /// A report of directive `seq` was refused.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// machine.handle_refusal(machine.seq(), Refused::JobNotFound);
+    /// machine.record(1.0);
+    /// assert!(machine.done().is_some(), "a job that is gone is as one that was cancelled");
+    /// ```
     pub fn handle_refusal(&mut self, seq: u64, refused: Refused) {
         match refused {
             Refused::StopMismatch(detail) if seq == self.track.seq() && self.waiting() => {
@@ -78,6 +102,15 @@ impl Machine {
 
     /// No answer came in time, or none can come: what the directive foresees for that is in force now. Changes
     /// nothing unless [`Machine::waiting`].
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// while machine.record(1.0) != Status::Ended {}
+    /// assert!(machine.waiting());
+    /// machine.handle_silence();
+    /// assert!(machine.done().is_some());
+    /// ```
     pub fn handle_silence(&mut self) {
         if !self.waiting() {
             return;

@@ -62,6 +62,18 @@ pub const MAX_LOSSES_PER_REPORT: usize = 4096;
 /// slot ([`Machine::take_resumed_slot`]), and hold no other slot. Loaded, such a checkpoint starts the search again; any other goes on at its offset.
 /// Slot operations of the directive that were done before the checkpoint are not done again: restores are left out,
 /// saves into slots that were lost with the process take the state at hand.
+///
+/// ```
+/// # use autolrs_client::*;
+/// use autolrs_client::{Budget, session::Machine};
+/// let mut machine = Machine::alone("digits", Budget::Known(3), 0.1);
+/// while machine.done().is_none() {
+///     assert!(machine.take_slot_ops().is_empty());
+///     while machine.record(/* the loss of a step at */ machine.lr()) != Status::Ended {}
+///     machine.handle_silence();   // nobody answers
+/// }
+/// assert_eq!(machine.total_step(), 3);
+/// ```
 #[derive(Debug)]
 pub struct Machine {
     job: String,
@@ -100,6 +112,13 @@ enum Link {
 }
 
 /// What the trainer has to do before its next step.
+///
+/// ```
+/// # use autolrs_client::session::*;
+/// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+/// assert_eq!([machine.record(1.0), machine.record(1.0)], [Status::GoOn, Status::GoOn]);
+/// assert_eq!(machine.record(1.0), Status::Ended);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// Run it.
@@ -113,6 +132,12 @@ pub enum Status {
 }
 
 /// When a report is due.
+///
+/// ```
+/// # use autolrs_client::session::*;
+/// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+/// assert_eq!(machine.due(), Due::Never, "there is no server");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
     /// At once: a directive has ended, or a full report is ready.
@@ -127,6 +152,27 @@ pub enum Due {
 
 impl Machine {
     /// The trainer's first session of a job. `fallback_lr` is the job's.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// use autolrs_core::{directive::*, job::Opened, lr_pieces::Piece};
+    /// let run = Run {
+    ///     phase: Phase::Stable, batches: Batches::Fresh, lr: vec![Piece::constant(2, 0.5)], stop_if: vec![],
+    ///     stage: 0, trial: None,
+    /// };
+    /// let directive = Directive {
+    ///     seq: 1, slot_ops: vec![SlotOp::Save(Slot::Safe)], action: Action::Run(run), committed_step_at_start: 0,
+    ///     fallback: None, fallback_on_stop: None,
+    /// };
+    /// let opened =
+    ///     Opened { session: 1, directive, received_through: 0, slot_ops: vec![], uid: 7, switch_every: 1 };
+    /// let mut machine = Machine::open("digits", 0.1, opened);
+    /// assert_eq!(machine.take_slot_ops(), [SlotOp::Save(Slot::Safe)]);
+    /// assert_eq!(machine.lr(), 0.5);
+    /// machine.record(2.0);
+    /// assert_eq!(machine.due(), Due::Soon);
+    /// assert_eq!(machine.poll_report().unwrap().train_losses, [2.0]);
+    /// ```
     pub fn open(job: impl Into<String>, fallback_lr: f64, opened: Opened) -> Self {
         let mut machine = Self::at(job.into(), fallback_lr, opened.switch_every, opened.directive.clone());
         machine.session = opened.session;
@@ -136,6 +182,12 @@ impl Machine {
     }
 
     /// A trainer without a server: all steps of the budget at `fallback_lr`. It never asks for a server.
+    ///
+    /// ```
+    /// # use autolrs_client::*;
+    /// let machine = session::Machine::alone("digits", Budget::Known(3), 0.1);
+    /// assert_eq!((machine.steps(), machine.lr()), (3, 0.1));
+    /// ```
     pub fn alone(job: impl Into<String>, budget: Budget, fallback_lr: f64) -> Self {
         let directive = track::unnumbered(budget.limit().max(1), fallback_lr, 0, 0, None);
         let mut machine = Self::at(job.into(), fallback_lr, 1, directive);
@@ -177,6 +229,12 @@ impl Machine {
     }
 
     /// A step was run and this was its loss.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// assert_eq!(machine.record(0.5), Status::GoOn);
+    /// ```
     pub fn record(&mut self, loss: f64) -> Status {
         let before = self.step();
         self.track.losses(&[loss]);
@@ -185,6 +243,14 @@ impl Machine {
     }
 
     /// A step was run; its loss follows with [`Machine::losses`].
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// assert_eq!(machine.tick(), Status::WantLosses);
+    /// machine.losses(&[0.5]);
+    /// assert_eq!(machine.status(), Status::GoOn);
+    /// ```
     pub fn tick(&mut self) -> Status {
         let before = self.step();
         self.settle(true);
@@ -192,17 +258,38 @@ impl Machine {
     }
 
     /// Losses of steps that were run, in order. More than steps were run are ignored.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// machine.tick();
+    /// machine.losses(&[0.5, 0.4]);   // the second is of no step that was run
+    /// assert!(machine.export().is_ok());
+    /// ```
     pub fn losses(&mut self, losses: &[f64]) {
         self.track.losses(losses);
         self.settle(self.paused);
     }
 
     /// What the trainer has to do before its next step; never [`Status::LrChanged`].
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// assert_eq!(machine.status(), Status::GoOn);
+    /// ```
     pub fn status(&mut self) -> Status {
         self.status_after(self.track.lr())
     }
 
     /// A validation loss of the state after the steps run so far.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// machine.record(0.5);
+    /// machine.validation(0.6);
+    /// ```
     pub fn validation(&mut self, loss: f64) {
         let offset = self.track.offset();
         if !self.track.segment.validate(offset, loss) {
@@ -214,16 +301,34 @@ impl Machine {
     }
 
     /// The slot that the state which the trainer has loaded belongs into as well, before anything else; told once.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// assert_eq!(machine.take_resumed_slot(), None, "nothing was resumed");
+    /// ```
     pub fn take_resumed_slot(&mut self) -> Option<Slot> {
         self.resumed.take()
     }
 
     /// The slot operations to be done before the next step, in order. They count as done from here on.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// assert!(machine.take_slot_ops().is_empty());
+    /// ```
     pub fn take_slot_ops(&mut self) -> Vec<SlotOp> {
         self.slots.take(self.total)
     }
 
     /// When a report is due.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// assert_eq!(machine.due(), Due::Never, "there is no server");
+    /// ```
     pub fn due(&self) -> Due {
         let Some(segment) = self.next_segment() else { return Due::Never };
         let untold_end = segment.seq == self.track.seq() && self.done.is_some();
@@ -237,6 +342,12 @@ impl Machine {
     }
 
     /// The next report, of the oldest directive that the server has not stored.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// assert!(machine.poll_report().is_none(), "there is no server");
+    /// ```
     pub fn poll_report(&mut self) -> Option<Report> {
         self.next_segment()?;
         let unsent = self.outbox.iter_mut().find(|segment| !segment.stored);
@@ -244,11 +355,23 @@ impl Machine {
     }
 
     /// An empty report, to be heard.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// assert!(machine.poll_heartbeat().is_none(), "there is no server");
+    /// ```
     pub fn poll_heartbeat(&self) -> Option<Report> {
         self.next_segment().map(|segment| segment.heartbeat(self.session))
     }
 
     /// Sentences for the user that have come up since the last call.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// assert!(machine.take_notices()[0].starts_with("no server"));
+    /// ```
     pub fn take_notices(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notices)
     }

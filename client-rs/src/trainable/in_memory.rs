@@ -9,6 +9,24 @@ use autolrs_core::directive::Slot;
 /// The function gets the state, the number of the batch, and the learning rate; it returns the batch's loss before the
 /// step. Trials take the same numbers again, so the same number must give the same batch: open the session with
 /// [`crate::SessionConfig::replay`] if it does, without if the function ignores the number.
+///
+/// ```
+/// # use autolrs_client::{blocking::Session, *};
+/// # let spec = JobSpec {
+/// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+/// # };
+/// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+/// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+/// let mut training = InMemory::new(1.0, |weight: &mut f64, _, lr| {
+///     let loss = *weight * *weight;
+///     *weight -= lr * 2.0 * *weight;
+///     loss
+/// });
+/// let session = Session::open(alone)?;
+/// session.train(&mut training)?;
+/// assert!(training.state < 1.0);
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct InMemory<S, F> {
     /// The live state.
@@ -20,11 +38,28 @@ pub struct InMemory<S, F> {
 
 impl<S: Clone, F: FnMut(&mut S, u64, f64) -> f64> InMemory<S, F> {
     /// A training before its first step.
+    ///
+    /// ```
+    /// # use autolrs_client::*;
+    /// let mut training = InMemory::new(1.0, |weight: &mut f64, number, lr| {
+    ///     let loss = *weight * number as f64;
+    ///     *weight -= lr;
+    ///     loss
+    /// });
+    /// assert_eq!(training.step(0.5), Ok(0.0));
+    /// assert_eq!(training.step(0.5), Ok(0.5));
+    /// ```
     pub fn new(state: S, step: F) -> Self {
         Self::resume(state, 0, step)
     }
 
     /// A training that goes on from what [`InMemory::checkpoint`] gave.
+    ///
+    /// ```
+    /// # use autolrs_client::*;
+    /// let mut training = InMemory::resume(1.0, 40, |_: &mut f64, number, _| number as f64);
+    /// assert_eq!(training.step(0.1), Ok(40.0));
+    /// ```
     pub fn resume(state: S, position: u64, step: F) -> Self {
         Self { state, step, slots: Slots::default(), batches: BatchNumbers::starting_at(position) }
     }
@@ -34,6 +69,16 @@ impl<S: Clone, F: FnMut(&mut S, u64, f64) -> f64> InMemory<S, F> {
     ///
     /// # Errors
     /// [`Error::SlotMissing`] if the slot holds nothing.
+    ///
+    /// ```
+    /// # use autolrs_client::*;
+    /// let mut training = InMemory::new(1.0, |weight: &mut f64, _, lr| { *weight -= lr; *weight });
+    /// training.save_slot(Slot::Start)?;
+    /// training.step(0.25)?;
+    /// assert_eq!(training.checkpoint(None)?, (0.75, 1));
+    /// assert_eq!(training.checkpoint(Some(Slot::Start))?, (1.0, 0));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn checkpoint(&self, slot: Option<Slot>) -> Result<(S, u64), Error> {
         let state = slot.map_or(Ok(&self.state), |slot| self.slots.get(slot))?;
         Ok((state.clone(), self.batches.position(slot)?))

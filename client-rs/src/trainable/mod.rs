@@ -22,6 +22,47 @@ use autolrs_core::directive::Slot;
 /// on when a slot is restored, unless [`Trainable::rewind`] is called.
 ///
 /// State that can be cloned needs no implementation of this trait: see [`InMemory`].
+///
+/// ```
+/// # use autolrs_client::{blocking::Session, *};
+/// # let spec = JobSpec {
+/// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+/// # };
+/// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+/// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+/// /// A weight on a bowl, and copies of it.
+/// #[derive(Default)]
+/// struct Bowl { weight: f64, slots: Slots<f64> }
+///
+/// impl Trainable for Bowl {
+///     type Error = Error;
+///
+///     fn step(&mut self, lr: f64) -> Result<f64, Error> {
+///         let loss = (self.weight - 1.0).powi(2);
+///         self.weight -= lr * 2.0 * (self.weight - 1.0);
+///         Ok(loss)
+///     }
+///
+///     fn save_slot(&mut self, slot: Slot) -> Result<(), Error> {
+///         self.slots.save(slot, self.weight);
+///         Ok(())
+///     }
+///
+///     fn restore_slot(&mut self, slot: Slot) -> Result<(), Error> {
+///         self.weight = *self.slots.get(slot)?;
+///         Ok(())
+///     }
+///
+///     fn drop_slot(&mut self, slot: Slot) -> Result<(), Error> {
+///         self.slots.drop(slot).map(drop)
+///     }
+/// }
+///
+/// let mut bowl = Bowl::default();
+/// assert_eq!(Session::open(alone)?.train(&mut bowl)?, DoneReason::Finished);
+/// assert!(bowl.weight > 0.4);
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Trainable {
     /// Why the training can't go on. The driver's own errors become one, so `Box<dyn std::error::Error>` or [`Error`]
     /// itself will do.

@@ -7,10 +7,39 @@ use std::sync::{Arc, MutexGuard};
 use tracing::Span;
 
 /// The commands of a session that never wait for the server. See [`crate::session::Machine`] for their order.
+///
+/// ```
+/// # use autolrs_client::{blocking::Session, *};
+/// # let spec = JobSpec {
+/// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+/// # };
+/// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+/// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+/// # let session = Session::open(alone)?;
+/// // A handle can be cloned, to show progress elsewhere.
+/// let handle = Handle::clone(&session);
+/// let shown = std::thread::spawn(move || handle.snapshot().total_step);
+/// assert_eq!(shown.join().unwrap(), 0);
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Handle(pub(crate) Arc<Shared>);
 
 /// Where a session stands.
+///
+/// ```
+/// # use autolrs_client::{blocking::Session, *};
+/// # let spec = JobSpec {
+/// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+/// # };
+/// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+/// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+/// # let session = Session::open(alone)?;
+/// let now: Snapshot = session.snapshot();
+/// println!("{} of {} steps, next LR {}", now.offset, now.steps, now.lr);
+/// assert_eq!((now.offset, now.steps, now.lr), (0, 3, 0.1));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
     /// Number of the directive in force; 0 for one that the client made itself.
@@ -41,6 +70,18 @@ pub struct Snapshot {
 
 impl Handle {
     /// A step was run and this was its loss.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// assert_eq!(session.record(0.5), Status::GoOn);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn record(&self, loss: f64) -> Status {
         let mut state = self.0.lock();
         let status = state.machine.record(loss);
@@ -48,6 +89,20 @@ impl Handle {
     }
 
     /// A step was run; its loss follows with [`Handle::losses`].
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// assert_eq!(session.tick(), Status::WantLosses);
+    /// session.losses(&[0.5]);
+    /// assert_eq!(session.status(), Status::GoOn);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn tick(&self) -> Status {
         let mut state = self.0.lock();
         let status = state.machine.tick();
@@ -55,6 +110,19 @@ impl Handle {
     }
 
     /// Losses of steps that were run, in order.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// session.tick();
+    /// session.losses(&[0.5]);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn losses(&self, losses: &[f64]) {
         let waiting = {
             let mut state = self.0.lock();
@@ -68,42 +136,146 @@ impl Handle {
     }
 
     /// What the trainer has to do before its next step; never [`Status::LrChanged`].
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// assert_eq!(session.status(), Status::GoOn);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn status(&self) -> Status {
         self.0.lock().machine.status()
     }
 
     /// How many losses of the directive must have been delivered by now.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// session.tick();
+    /// assert_eq!(session.wanted(), 1);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn wanted(&self) -> u64 {
         self.0.lock().machine.wanted()
     }
 
     /// A validation loss of the state after the steps run so far.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// session.record(0.5);
+    /// session.validation(0.6);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn validation(&self, loss: f64) {
         self.0.lock().machine.validation(loss);
     }
 
     /// After a resume: the slot that the state which the trainer has loaded belongs into as well, before anything else;
     /// told once.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// assert_eq!(session.take_resumed_slot(), None, "nothing was resumed");
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn take_resumed_slot(&self) -> Option<Slot> {
         self.0.lock().machine.take_resumed_slot()
     }
 
     /// The slot operations to be done before the next step, in order. They count as done from here on.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// for op in session.take_slot_ops() {
+    ///     match op {
+    ///         SlotOp::Save(slot) => println!("copy the state into {slot:?}"),
+    ///         SlotOp::Restore(slot) => println!("copy {slot:?} into the state"),
+    ///         SlotOp::Drop(slot) => println!("free {slot:?}"),
+    ///     }
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn take_slot_ops(&self) -> Vec<SlotOp> {
         self.0.lock().machine.take_slot_ops()
     }
 
     /// The LR of the next step.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// assert_eq!(session.lr(), 0.1);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn lr(&self) -> f64 {
         self.0.lock().machine.lr()
     }
 
     /// Why nothing is left to do, if so.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// assert_eq!(session.done(), None);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn done(&self) -> Option<DoneReason> {
         self.0.lock().machine.done()
     }
 
     /// Where the session stands.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// assert_eq!(session.snapshot().phase, Some(Phase::Stable));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn snapshot(&self) -> Snapshot {
         let state = self.0.lock();
         let m = &state.machine;
@@ -125,6 +297,18 @@ impl Handle {
 
     /// The `tracing` span of the directive in force, to run its steps in. It has the fields `seq`, `phase`, `stage`,
     /// `trial` and `lr` (of its first step), and is within a span `session` with `job` and `session`.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// session.span().in_scope(|| session.record(0.5));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn span(&self) -> Span {
         self.0.lock().trace.directive().clone()
     }
@@ -133,16 +317,62 @@ impl Handle {
     ///
     /// # Errors
     /// [`Error::LossesMissing`] if losses of steps that were run are still to be delivered.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// session.record(0.5);
+    /// let bytes = session.state()?;                    // goes into your checkpoint
+    /// assert_eq!(session.state_slot(), None);          // beside the live state
+    ///
+    /// let resume = SessionConfig { resume: Some(bytes), ..SessionConfig::new("digits", JobSpec::default()) };
+    /// assert_eq!(Session::open(resume)?.snapshot().offset, 1);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn state(&self) -> Result<Vec<u8>, Error> {
         Ok(self.0.lock().machine.export()?)
     }
 
     /// The slot whose content the trainer's checkpoint must hold in place of the live state; none: the live state.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// match session.state_slot() {
+    ///     Some(slot) => println!("write the content of {slot:?}"),
+    ///     None => println!("write the live state"),
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn state_slot(&self) -> Option<Slot> {
         self.0.lock().machine.export_slot()
     }
 
     /// Sentences for the user that have come up since the last call.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// for notice in session.take_notices() {
+    ///     println!("note: {notice}");
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn take_notices(&self) -> Vec<String> {
         let mut state = self.0.lock();
         let mut notices = std::mem::take(&mut state.notices);
