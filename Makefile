@@ -4,6 +4,8 @@
 # make fmt     formats Rust and Python
 # make bench   speed of the server's parts, of a decision over the wire, of step();
 #              BENCH_ROWS=tests/bench/rows.jsonl keeps the rows
+# make example-candle   a convolutional network in candle, with the searched learning rate and with constant ones;
+#              fetches and builds candle, which takes some minutes
 # make clean   removes everything that was built
 #
 # Each installs what it needs: a virtual environment in .venv, tools under target/tools, Debian's python3-torch and
@@ -13,7 +15,7 @@ SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-python check fmt bench clean server server-release
+.PHONY: help demo test test-rust test-python check fmt bench example-candle clean server server-release
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .venv
@@ -64,6 +66,14 @@ bench: server-release $(CLIENT_STAMP) $(BENCH_STAMP)
 	cargo build --locked --release -p autolrs-tests --bin autolrs-bench
 	$(BIN)/python tests/bench/run.py $(TARGET)/release/autolrs-bench $(BENCH_ROWS)
 	AUTOLRS_BIN=$(TARGET)/release/autolrs $(BIN)/python tests/python/bench_step.py
+
+example-candle: server-release
+	cargo build --locked --release --manifest-path client-rs/examples/candle/Cargo.toml --target-dir $(TARGET)/candle
+	data=$$(mktemp -d); \
+	port=$$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'); \
+	$(TARGET)/release/autolrs serve --listen 127.0.0.1:$$port --http-listen off --log-level warn --data-dir $$data & \
+	server=$$!; trap 'kill $$server; wait $$server; rm -r $$data' EXIT; \
+	AUTOLRS_SERVER=http://127.0.0.1:$$port $(TARGET)/candle/release/autolrs-example-candle
 
 clean:
 	cargo clean
