@@ -8,6 +8,7 @@ pub mod linalg;
 pub mod lr_pieces;
 pub mod plan;
 pub mod policy;
+pub mod schedule;
 pub mod search;
 pub mod spec;
 pub mod stop_rules;

@@ -88,13 +88,37 @@ impl Piece {
 
     /// Whether its numbers make an LR at every step: finite, not negative, inside the uncut piece.
     pub fn is_valid(&self) -> bool {
-        let lr = |x: f64| x.is_finite() && x >= 0.0;
-        let shape = match self.shape {
-            Shape::Power { exponent, origin } => exponent.is_finite() && origin.is_finite() && origin > 0.0,
-            _ => true,
-        };
-        let inside = self.index.checked_add(self.steps).is_some_and(|to| to <= self.of);
-        self.steps >= 1 && inside && lr(self.start) && lr(self.end) && shape
+        self.fault().is_none()
+    }
+
+    /// The first field whose number makes no LR at every step, and what it must be instead.
+    pub fn fault(&self) -> Option<(&'static str, String)> {
+        let Self { steps, start, end, index, of, .. } = *self;
+        if steps == 0 {
+            return Some(("steps", "must be at least 1, is 0".into()));
+        }
+        if index.checked_add(steps).is_none_or(|to| to > of) {
+            return Some(("of", format!("must be at least index + steps = {index} + {steps}, is {of}")));
+        }
+        for (field, lr) in [("start", start), ("end", end)] {
+            if !(lr.is_finite() && lr >= 0.0) {
+                return Some((field, format!("must be finite and at least 0, is {lr}")));
+            }
+        }
+        let Shape::Power { exponent, origin } = self.shape else { return None };
+        if !(origin.is_finite() && origin > 0.0) {
+            return Some(("origin", format!("must be finite and above 0, is {origin}")));
+        }
+        // A power law is monotonic: both ends finite, all finite.
+        if !(exponent.is_finite() && self.lr(0).is_finite() && self.lr(steps - 1).is_finite()) {
+            return Some(("exponent", format!("must give a finite LR at every step, is {exponent}")));
+        }
+        None
+    }
+
+    /// The highest LR of a valid piece: all curves are monotonic.
+    pub fn highest(&self) -> f64 {
+        self.lr(0).max(self.lr(self.steps.saturating_sub(1)))
     }
 
     /// Scales the LR by `factor`, keeping the shape.
@@ -155,7 +179,9 @@ pub fn push(line: &mut Vec<Piece>, piece: Piece) {
             return;
         }
     }
-    line.push(piece);
+    // Where a level piece was cut from does not matter.
+    let level = piece.shape == Shape::Constant;
+    line.push(if level { Piece::constant(piece.steps, piece.start) } else { piece });
 }
 
 /// Walks a line step by step without searching it.

@@ -7,6 +7,8 @@ mod stream;
 mod trainer;
 mod watch;
 
+pub(crate) use convert::directive::decode_piece;
+
 pub use jobs::Jobs;
 pub use trainer::Trainers;
 

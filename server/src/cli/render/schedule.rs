@@ -1,75 +1,48 @@
-//! Schedules as files; both forms are described at `Schedule` in the proto. Numbers are read back to the bit.
+//! Schedules as files; both forms are described at `Schedule` in the proto.
 
-use autolrs_core::lr_pieces;
-use autolrs_proto::v1::{LrPiece, Schedule, lr_piece::Shape};
-use serde_json::{Value, json};
+use crate::rpc::decode_piece;
+use autolrs_core::schedule::{self, About, Commit};
+use autolrs_proto::v1::Schedule;
 use std::io::{self, Write};
 
 /// Pieces of curves.
 ///
 /// # Errors
-/// What `out` says.
+/// What `out` says; that no step was kept yet; or that the server is newer and sends curves that this release does not
+/// know.
 pub fn json(out: &mut impl Write, schedule: &Schedule) -> io::Result<()> {
-    let commits = schedule.commits.iter().map(|c| json!({ "stage": c.stage, "lr": c.lr }));
-    let value = json!({
-        "format": "autolrs.schedule.v1",
-        "job": schedule.job,
-        "uid": schedule.uid,
-        "policy": schedule.policy,
-        "state": super::state_name(schedule.state()),
-        "steps": schedule.steps,
-        "pieces": schedule.pieces.iter().map(piece).collect::<Vec<_>>(),
-        "commits": commits.collect::<Vec<_>>(),
-    });
-    out.write_all(super::json::print(&value).as_bytes())
-}
-
-fn piece(piece: &LrPiece) -> Value {
-    let shape = piece.shape().as_str_name().trim_start_matches("SHAPE_").to_ascii_lowercase();
-    let LrPiece { steps, start, end, index, of, .. } = *piece;
-    let mut value =
-        json!({ "steps": steps, "shape": shape, "start": start, "end": end, "index": index, "of": of });
-    if piece.shape() == Shape::Power {
-        value["exponent"] = piece.exponent.into();
-        value["origin"] = piece.origin.into();
-    }
-    value
+    out.write_all(file(schedule)?.to_json().as_bytes())
 }
 
 /// One line per step.
 ///
 /// # Errors
-/// What `out` says, or that the server is newer and sends curves that this release does not know.
+/// As [`json`].
 pub fn csv(out: &mut impl Write, schedule: &Schedule) -> io::Result<()> {
-    let unknown = || io::Error::other("the schedule has a curve that this release of autolrs does not know");
-    let mut step = 0u64;
-    writeln!(out, "step,lr")?;
-    for piece in &schedule.pieces {
-        let piece = decode(piece).filter(lr_pieces::Piece::is_valid).ok_or_else(unknown)?;
-        for i in 0..piece.steps {
-            writeln!(out, "{step},{:e}", piece.lr(i))?;
-            step += 1;
-        }
-    }
-    Ok(())
+    file(schedule)?.csv_lines().try_for_each(|line| writeln!(out, "{line}"))
 }
 
-fn decode(piece: &LrPiece) -> Option<lr_pieces::Piece> {
-    let shape = match piece.shape() {
-        Shape::Unspecified => return None,
-        Shape::Constant => lr_pieces::Shape::Constant,
-        Shape::Linear => lr_pieces::Shape::Linear,
-        Shape::Cosine => lr_pieces::Shape::Cosine,
-        Shape::Power => lr_pieces::Shape::Power { exponent: piece.exponent, origin: piece.origin },
+fn file(schedule: &Schedule) -> io::Result<schedule::Schedule> {
+    if schedule.pieces.is_empty() {
+        return Err(io::Error::other(format!("job {} has kept no step yet", schedule.job)));
+    }
+    let about = About {
+        job: schedule.job.clone(),
+        uid: schedule.uid.clone(),
+        policy: schedule.policy.clone(),
+        state: super::state_name(schedule.state()),
+        commits: schedule.commits.iter().map(|c| Commit { stage: c.stage, lr: c.lr }).collect(),
     };
-    let LrPiece { steps, start, end, index, of, .. } = *piece;
-    Some(lr_pieces::Piece { steps, start, end, shape, index, of })
+    let pieces = schedule.pieces.iter().map(decode_piece).collect::<Option<Vec<_>>>();
+    pieces.and_then(|pieces| schedule::Schedule::new(about, pieces).ok()).ok_or_else(|| {
+        io::Error::other("the schedule has a curve that this release of autolrs does not know")
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use autolrs_proto::v1::{Commit, JobState};
+    use autolrs_proto::v1::{self as pb, JobState, LrPiece, lr_piece::Shape};
 
     fn schedule() -> Schedule {
         let linear = LrPiece {
@@ -95,38 +68,38 @@ mod tests {
             state: JobState::Finished.into(),
             steps: 3,
             pieces: vec![linear, power],
-            commits: vec![Commit { stage: 0, lr: 0.3 }],
+            commits: vec![pb::Commit { stage: 0, lr: 0.3 }],
             ..Schedule::default()
         }
     }
 
+    fn written(
+        form: fn(&mut Vec<u8>, &Schedule) -> io::Result<()>,
+        schedule: &Schedule,
+    ) -> io::Result<String> {
+        let mut out = Vec::new();
+        form(&mut out, schedule)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
     #[test]
     fn a_file_of_pieces_holds_all_that_a_replay_needs() {
-        let mut out = Vec::new();
-        json(&mut out, &schedule()).unwrap();
-        let file: Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(
-            (file["format"].as_str(), file["state"].as_str()),
-            (Some("autolrs.schedule.v1"), Some("finished"))
-        );
-        let first = json!({ "steps": 2, "shape": "linear", "start": 0.1, "end": 0.3, "index": 1, "of": 3 });
-        assert_eq!(file["pieces"][0], first);
-        assert_eq!(
-            (&file["pieces"][1]["exponent"], &file["pieces"][1]["origin"]),
-            (&json!(-0.5), &json!(4.0))
-        );
+        let file = schedule::Schedule::parse(&written(json, &schedule()).unwrap()).unwrap();
+        assert_eq!((file.about().job.as_str(), file.about().state.as_str()), ("a", "finished"));
+        assert_eq!(file.about().commits, [Commit { stage: 0, lr: 0.3 }]);
+        assert_eq!(file.iter().collect::<Vec<_>>(), [0.1 + (0.3 - 0.1) * 0.5, 0.3, 0.5]);
     }
 
     #[test]
     fn a_table_has_the_lr_of_every_step() {
-        let mut out = Vec::new();
-        csv(&mut out, &schedule()).unwrap();
-        let lines: Vec<String> = String::from_utf8(out).unwrap().lines().map(str::to_owned).collect();
-        assert_eq!((lines[0].as_str(), lines.len()), ("step,lr", 4));
-        let lrs: Vec<f64> =
-            lines[1..].iter().map(|l| l.split_once(',').unwrap().1.parse().unwrap()).collect();
-        assert_eq!(lrs, [0.1 + (0.3 - 0.1) * 0.5, 0.3, 0.5]);
-        let unknown = LrPiece { steps: 1, of: 1, ..LrPiece::default() };
-        assert!(csv(&mut Vec::new(), &Schedule { pieces: vec![unknown], ..schedule() }).is_err());
+        let text = written(csv, &schedule()).unwrap();
+        assert_eq!(text.lines().collect::<Vec<_>>(), ["step,lr", "0,2e-1", "1,3e-1", "2,5e-1"]);
+    }
+
+    #[test]
+    fn what_is_no_schedule_is_an_error() {
+        let said = |pieces| written(csv, &Schedule { pieces, ..schedule() }).unwrap_err().to_string();
+        assert_eq!(said(Vec::new()), "job a has kept no step yet");
+        assert!(said(vec![LrPiece { steps: 1, of: 1, ..LrPiece::default() }]).contains("does not know"));
     }
 }

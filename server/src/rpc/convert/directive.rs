@@ -100,6 +100,20 @@ pub(super) fn piece(piece: &Piece) -> pb::LrPiece {
     }
 }
 
+/// A piece of an LR line; none of a shape that this release does not know. Its numbers are not checked.
+pub(crate) fn decode_piece(wire: &pb::LrPiece) -> Option<Piece> {
+    use pb::lr_piece::Shape as Wire;
+    let shape = match Wire::try_from(wire.shape).ok()? {
+        Wire::Unspecified => return None,
+        Wire::Constant => Shape::Constant,
+        Wire::Linear => Shape::Linear,
+        Wire::Cosine => Shape::Cosine,
+        Wire::Power => Shape::Power { exponent: wire.exponent, origin: wire.origin },
+    };
+    let pb::LrPiece { steps, start, end, index, of, .. } = *wire;
+    Some(Piece { steps, start, end, shape, index, of })
+}
+
 const fn stop_rule(rule: &StopIf) -> pb::stop_if::Rule {
     use pb::stop_if::{self as wire, Rule};
     match *rule {
