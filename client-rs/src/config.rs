@@ -32,8 +32,8 @@ pub enum OnOutage {
     /// Opening fails after the connect time-out; a session that is open goes on with its fallback.
     #[default]
     Auto,
-    /// As `Auto`, and a session that can't be opened runs the job's `fallback_lr` for its whole budget. The server
-    /// has no such job then, so the run does not look for it later.
+    /// As `Auto`, and a session that can't be opened runs the job's `fallback_lr`, or the schedule that is replayed,
+    /// for its whole budget. The server has no such job then, so the run does not look for it later.
     Fallback,
     /// Waiting for a directive fails after the decision time-out. It may be called again.
     Raise,

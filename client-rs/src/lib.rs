@@ -81,6 +81,30 @@
 //! a `tracing` subscriber sees a span per session and directive, and an event for each outage, fallback and reconnect.
 //! (The examples of this documentation run without a server, so they see nothing but the fallback.)
 //!
+//! # A schedule once more
+//!
+//! A schedule that was exported is replayed by the service, under its guards, with [`PolicySpec::Replay`]; or without any
+//! server:
+//!
+//! ```
+//! use autolrs_client::{JobSpec, PolicySpec, ReplayOptions, Schedule};
+//!
+//! let text = r#"{ "format": "autolrs.schedule.v1",
+//!                 "pieces": [ { "steps": 2, "shape": "linear", "start": 0.05, "end": 0.1 },
+//!                             { "steps": 3, "shape": "constant", "start": 0.1, "end": 0.1 } ] }"#;
+//! let schedule = Schedule::from_json(text)?; // `autolrs jobs export NAME > schedule.json`
+//! for lr in schedule.iter() {
+//!     // train a step at `lr`
+//! #   assert!((0.05..=0.1).contains(&lr));
+//! }
+//! assert_eq!((schedule.steps(), schedule.lr_at(0), schedule.lr_at(4)), (5, 0.05, 0.1));
+//!
+//! let replay = PolicySpec::Replay(ReplayOptions { pieces: schedule.pieces().to_vec() });
+//! let spec = JobSpec { policy: Some(replay), fallback_lr: Some(0.1), ..JobSpec::default() };
+//! # assert_eq!(spec.total_steps, None);
+//! # Ok::<(), autolrs_client::BadSchedule>(())
+//! ```
+//!
 //! # Which session
 //!
 //! Both have the commands of [`Handle`] and speak to the server on a thread of their own, so that long steps delay
@@ -110,9 +134,11 @@ mod wire;
 pub use autolrs_core::{
     directive::{DoneReason, Failure, Phase, Slot, SlotOp},
     forecast::Forecaster,
+    lr_pieces::{Piece, Shape},
+    schedule::{About, BadSchedule, Commit, Schedule, pieces_from_json, pieces_to_json},
     spec::{
         Budget, ClrOptions, ConstantOptions, CosineOptions, JobSpec, LossBound, OneCycleOptions, OpenBudget,
-        PaperOptions, PolicySpec, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
+        PaperOptions, PolicySpec, ReplayOptions, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
     },
 };
 pub use config::{

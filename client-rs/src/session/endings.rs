@@ -6,7 +6,10 @@ use super::{
     slots::restored,
     track::{Track, unnumbered, unnumbered_end, without_numbers},
 };
-use autolrs_core::directive::{Directive, DoneReason, Slot, SlotOp};
+use autolrs_core::{
+    directive::{Directive, DoneReason, Slot, SlotOp},
+    lr_pieces::Piece,
+};
 
 impl Machine {
     /// Puts a directive in force after the current one, whose losses are kept until the server has stored them.
@@ -49,7 +52,8 @@ impl Machine {
         let (committed, stage) = (self.committed_step(), self.stage());
         let fallback = self.track.directive.fallback.take().map(|fallback| *fallback);
         if left > 0 {
-            self.adopt(unnumbered(left, lr, committed, stage, fallback));
+            let line = vec![Piece::constant(left, lr)];
+            self.adopt(unnumbered(line, committed, stage, fallback));
         } else if let Some(fallback) = fallback {
             self.adopt(without_numbers(fallback));
         } else {

@@ -1,7 +1,10 @@
 //! What can be asked of the machine.
 
 use super::{Due, Link, LossesMissing, Machine, Status};
-use autolrs_core::directive::{Batches, DoneReason, Phase};
+use autolrs_core::{
+    directive::{Batches, DoneReason, Phase},
+    lr_pieces::{self, Piece},
+};
 
 impl Machine {
     /// The job's name.
@@ -13,6 +16,17 @@ impl Machine {
     /// ```
     pub fn job(&self) -> &str {
         &self.job
+    }
+
+    /// The job's uid; 0 without a server.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// assert_eq!(machine.uid(), 0, "there is no server");
+    /// ```
+    pub fn uid(&self) -> u64 {
+        self.uid
     }
 
     /// Number of the session; 0 without a server.
@@ -140,6 +154,18 @@ impl Machine {
     /// ```
     pub fn lr(&self) -> f64 {
         self.track.lr().or(self.committed_lr).unwrap_or(self.fallback_lr)
+    }
+
+    /// The LRs of its steps that were not run yet.
+    ///
+    /// ```
+    /// # use autolrs_client::{Piece, session::*};
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// machine.record(1.0);
+    /// assert_eq!(machine.line(), [Piece { index: 1, of: 3, ..Piece::constant(2, 0.1) }]);
+    /// ```
+    pub fn line(&self) -> Vec<Piece> {
+        self.run().map(|run| lr_pieces::cut(&run.lr, self.offset()).1).unwrap_or_default()
     }
 
     /// Why nothing is left to do, if so.

@@ -15,6 +15,7 @@ pub use inputs::Refused;
 use autolrs_core::{
     directive::{Action, Directive, DoneReason, Run, Slot, SlotOp},
     job::{Opened, Report},
+    lr_pieces::{self, Piece},
     spec::Budget,
 };
 use segment::{MAX_VALIDATIONS, Segment};
@@ -27,7 +28,8 @@ pub const MAX_LOSSES_PER_REPORT: usize = 4096;
 
 /// One trainer's side of a job. Its methods by direction:
 ///
-/// - **made by** [`Machine::open`], [`Machine::resume`], [`Machine::alone`] or [`Machine::resume_alone`];
+/// - **made by** [`Machine::open`], [`Machine::resume`], [`Machine::alone`], [`Machine::alone_with`] or
+///   [`Machine::resume_alone`];
 /// - **the trainer's commands**: [`Machine::take_resumed_slot`], [`Machine::take_slot_ops`], [`Machine::record`] or [`Machine::tick`] with
 ///   [`Machine::losses`], [`Machine::validation`], [`Machine::export`];
 /// - **inputs**: [`Machine::handle_ack`], [`Machine::handle_refusal`], [`Machine::handle_silence`];
@@ -189,11 +191,31 @@ impl Machine {
     /// assert_eq!((machine.steps(), machine.lr()), (3, 0.1));
     /// ```
     pub fn alone(job: impl Into<String>, budget: Budget, fallback_lr: f64) -> Self {
-        let directive = track::unnumbered(budget.limit().max(1), fallback_lr, 0, 0, None);
-        let mut machine = Self::at(job.into(), fallback_lr, 1, directive);
-        machine.link = Link::Severed;
+        let line = vec![Piece::constant(budget.limit().max(1), fallback_lr)];
         let steps = budget.known().map_or("all".into(), |steps| steps.to_string());
         let notice = format!("no server: {steps} steps at the fallback LR {fallback_lr}, without a schedule");
+        Self::severed(job.into(), line, fallback_lr, notice)
+    }
+
+    /// A trainer without a server that replays a schedule: it runs `line`, of at least one step, without guards.
+    /// `fallback_lr` is the job's.
+    ///
+    /// ```
+    /// # use autolrs_client::*;
+    /// let line = vec![Piece::constant(3, 0.2), Piece::cooldown(2, 0.2)];
+    /// let machine = session::Machine::alone_with("digits", line, 0.1);
+    /// assert_eq!((machine.steps(), machine.lr()), (5, 0.2));
+    /// ```
+    pub fn alone_with(job: impl Into<String>, line: Vec<Piece>, fallback_lr: f64) -> Self {
+        let steps = lr_pieces::steps(&line);
+        let notice = format!("no server: {steps} steps of the schedule, without guards");
+        Self::severed(job.into(), line, fallback_lr, notice)
+    }
+
+    fn severed(job: String, line: Vec<Piece>, fallback_lr: f64, notice: String) -> Self {
+        let directive = track::unnumbered(line, 0, 0, None);
+        let mut machine = Self::at(job, fallback_lr, 1, directive);
+        machine.link = Link::Severed;
         machine.notices.push(notice);
         machine
     }

@@ -4,8 +4,6 @@ use super::*;
 use autolrs_core::{
     directive::{Batches, Phase, Slot, SlotOp::*},
     job::{Ack, StoppedBecause, Validation},
-    lr_pieces::Piece,
-    spec::Budget,
     stop_rules::{Stop, StopIf},
 };
 
@@ -454,6 +452,17 @@ fn damaged_foreign_and_newer_states_are_told_apart() {
     assert_eq!(changed(bytes.len() - 1, 0xff), BadCheckpoint::Damaged);
     assert_eq!(Checkpoint::decode(b""), Err(BadCheckpoint::Foreign));
     assert_eq!(Checkpoint::decode(&bytes).unwrap().job(), "job");
+}
+
+#[test]
+fn what_is_left_of_the_line_is_known() {
+    let mut m = Machine::alone_with("job", vec![Piece::warmup(2, 0.2), Piece::constant(3, 0.2)], 0.1);
+    m.record(1.0);
+    assert_eq!(m.line(), [Piece { steps: 1, index: 1, ..Piece::warmup(2, 0.2) }, Piece::constant(3, 0.2)]);
+    (0..4).for_each(|_| assert_ne!(m.record(1.0), Status::WantLosses));
+    assert_eq!((m.line(), m.uid()), (vec![], 0));
+    m.handle_silence();
+    assert_eq!((m.done(), m.line()), (Some(DoneReason::Finished), vec![]));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::{
 };
 use autolrs_core::{
     directive::{Directive, DoneReason, Phase, Run, SlotOp},
-    lr_pieces::{self, Cursor, MAX_RUN_STEPS},
+    lr_pieces::{Cursor, MAX_RUN_STEPS, Piece},
     stop_rules::{Judge, Stop, is_switch_point, switch_point},
 };
 
@@ -218,10 +218,9 @@ impl Track {
     }
 }
 
-/// A stretch that no server knows of: `steps` at one LR, then `fallback`.
+/// A stretch that no server knows of: `line`, then `fallback`.
 pub(super) fn unnumbered(
-    steps: u64,
-    lr: f64,
+    line: Vec<Piece>,
     committed_step_at_start: u64,
     stage: u32,
     fallback: Option<Directive>,
@@ -230,7 +229,7 @@ pub(super) fn unnumbered(
     let run = Run {
         phase: Phase::Stable,
         batches: Batches::Fresh,
-        lr: vec![lr_pieces::Piece::constant(steps, lr)],
+        lr: line,
         stop_if: Vec::new(),
         stage,
         trial: None,

@@ -2,7 +2,10 @@
 
 use super::{Shared, shared::State};
 use crate::{error::Error, session::Status};
-use autolrs_core::directive::{DoneReason, Phase, Slot, SlotOp};
+use autolrs_core::{
+    directive::{DoneReason, Phase, Slot, SlotOp},
+    lr_pieces::Piece,
+};
 use std::sync::{Arc, MutexGuard};
 use tracing::Span;
 
@@ -244,6 +247,40 @@ impl Handle {
     /// ```
     pub fn lr(&self) -> f64 {
         self.0.lock().machine.lr()
+    }
+
+    /// The LRs of the directive's steps that were not run yet.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// assert_eq!(session.line(), [Piece::constant(3, 0.1)]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn line(&self) -> Vec<Piece> {
+        self.0.lock().machine.line()
+    }
+
+    /// The job's uid; 0 without a server.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// assert_eq!(session.uid(), 0, "there is no server");
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn uid(&self) -> u64 {
+        self.0.lock().machine.uid()
     }
 
     /// Why nothing is left to do, if so.

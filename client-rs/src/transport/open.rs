@@ -9,7 +9,11 @@ use crate::{
     error::Error,
     session::{Checkpoint, Machine},
 };
-use autolrs_core::{job::Opened, spec};
+use autolrs_core::{
+    job::Opened,
+    schedule,
+    spec::{self, PlainKind, ResolvedPlain, ResolvedPolicy, ResolvedSpec},
+};
 use std::time::Duration;
 use tokio::time::Instant;
 use tower::retry::backoff::Backoff;
@@ -53,15 +57,24 @@ pub(super) async fn open(config: &SessionConfig) -> Result<(Machine, Option<Link
     }
 }
 
-/// The job's `fallback_lr` for the whole budget, or what the checkpoint foresees.
+/// What the checkpoint foresees; else, for the whole budget, the schedule that is replayed or the job's `fallback_lr`.
 fn without_server(config: &SessionConfig, checkpoint: Option<Checkpoint>) -> Result<Machine, Error> {
     let resolved = spec::resolve(&config.spec).map_err(|violations| Error::InvalidSpec {
-        violations: violations.into_iter().map(|v| (v.field.to_owned(), v.description)).collect(),
+        violations: violations.into_iter().map(|v| (v.field.into_owned(), v.description)).collect(),
     })?;
     Ok(match checkpoint {
         Some(checkpoint) => Machine::resume_alone(checkpoint, resolved.fallback_lr),
-        None => Machine::alone(config.job.clone(), resolved.budget, resolved.fallback_lr),
+        None => alone(config.job.clone(), &resolved),
     })
+}
+
+fn alone(job: String, spec: &ResolvedSpec) -> Machine {
+    match &spec.policy {
+        ResolvedPolicy::Plain(ResolvedPlain { kind: PlainKind::Replay { pieces }, .. }) => {
+            Machine::alone_with(job, schedule::fit(pieces, spec.budget.limit()), spec.fallback_lr)
+        }
+        _ => Machine::alone(job, spec.budget, spec.fallback_lr),
+    }
 }
 
 async fn persist(link: &mut Link, config: &SessionConfig, ask: &mut Ask) -> Result<Opened, Error> {

@@ -105,6 +105,19 @@ fn piece(message: &v1::LrPiece) -> Result<Piece, Unreadable> {
     if piece.is_valid() { Ok(piece) } else { Err(Unreadable("lr_piece")) }
 }
 
+/// See [`piece`], the other way.
+pub(super) fn piece_message(piece: &Piece) -> v1::LrPiece {
+    use v1::lr_piece::Shape as Message;
+    let (shape, exponent, origin) = match piece.shape {
+        Shape::Constant => (Message::Constant, 0.0, 0.0),
+        Shape::Linear => (Message::Linear, 0.0, 0.0),
+        Shape::Cosine => (Message::Cosine, 0.0, 0.0),
+        Shape::Power { exponent, origin } => (Message::Power, exponent, origin),
+    };
+    let Piece { steps, start, end, index, of, .. } = *piece;
+    v1::LrPiece { steps, start, end, shape: shape.into(), index, of, exponent, origin }
+}
+
 fn stop_if(message: &v1::StopIf) -> Result<StopIf, Unreadable> {
     let rule = match *message.rule.as_ref().ok_or(Unreadable("stop_if.rule"))? {
         Rule::NonFinite(_) => StopIf::NonFinite,

@@ -1,5 +1,6 @@
 //! Job specs into messages.
 
+use super::directive;
 use autolrs_core::{
     forecast::Forecaster,
     spec::{JobSpec, LossBound, PolicySpec},
@@ -81,6 +82,10 @@ fn policy(policy: &PolicySpec) -> job_spec::Policy {
             t_mult: o.t_mult,
             end_factor: o.end_factor,
         }),
+        PolicySpec::Replay(o) => {
+            let pieces = o.pieces.iter().map(directive::piece_message).collect();
+            job_spec::Policy::Replay(v1::ReplayPolicy { pieces })
+        }
     }
 }
 

@@ -699,7 +699,8 @@ impl ErrorReason {
 /// an upgrade with other defaults changes no running job.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JobSpec {
-    /// Budget in optimizer steps, search included: 1 to 10^12. Required, unless open_budget is set.
+    /// Budget in optimizer steps, search included: 1 to 10^12. Required, unless open_budget is set; default of replay: the
+    /// steps of its schedule.
     #[prost(uint64, optional, tag = "1")]
     pub total_steps: ::core::option::Option<u64>,
     /// Lowest LR that is tried, above 0. Required by policies that search.
@@ -737,7 +738,7 @@ pub struct JobSpec {
     #[prost(oneof = "job_spec::LossBound", tags = "6, 7")]
     pub loss_bound: ::core::option::Option<job_spec::LossBound>,
     /// The rule that schedules the LR. Default: scan.
-    #[prost(oneof = "job_spec::Policy", tags = "20, 21, 22, 23, 24, 25, 26, 27, 28")]
+    #[prost(oneof = "job_spec::Policy", tags = "20, 21, 22, 23, 24, 25, 26, 27, 28, 30")]
     pub policy: ::core::option::Option<job_spec::Policy>,
 }
 /// Nested message and enum types in `JobSpec`.
@@ -782,6 +783,9 @@ pub mod job_spec {
         /// Falling half cosine waves with warm restarts (Loshchilov & Hutter 2017).
         #[prost(message, tag = "28")]
         Sgdr(super::SgdrPolicy),
+        /// The LR of every step as it was exported.
+        #[prost(message, tag = "30")]
+        Replay(super::ReplayPolicy),
     }
 }
 /// A budget that is not known in advance. With L = 1 % of expected_steps, 24 to 1000 steps, search and warm-up are those of
@@ -942,6 +946,14 @@ pub struct SgdrPolicy {
     /// Default 0.
     #[prost(double, optional, tag = "5")]
     pub end_factor: ::core::option::Option<f64>,
+}
+/// Options of the policy `replay`. If total_steps is less than the schedule has, the rest is left out; if it is more, the
+/// last LR holds. ValidateJobSpec warns of both.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReplayPolicy {
+    /// Schedule.pieces of an export: 1 to 1000.
+    #[prost(message, repeated, tag = "1")]
+    pub pieces: ::prost::alloc::vec::Vec<LrPiece>,
 }
 /// One training run whose LR the service schedules.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1164,6 +1176,9 @@ impl JobState {
 ///    "commits": \[ { "stage": 0, "lr": 0.022 } \]
 /// }
 /// ```
+///
+/// "format" and "pieces" are enough for a file made by hand; "index" is 0 and "of" is index + steps unless they are given.
+/// A file that a trainer wrote has no "commits": only the server knows them.
 ///
 /// As a table (`--output csv`): the header `step,lr`, then one line per step from 0. All numbers are printed so that they
 /// are read back to the bit.

@@ -6,10 +6,10 @@ use autolrs_core::{
     directive::{Directive, Slot},
     forecast::Forecaster,
     job::{Cancel, Event, Finish, Open, Report, Resume, StoppedBecause, Validation},
-    lr_pieces::MAX_RUN_STEPS,
+    lr_pieces::{MAX_RUN_STEPS, Piece},
     spec::{
-        ClrOptions, ConstantOptions, CosineOptions, OneCycleOptions, PaperOptions, PolicySpec, ScanOptions,
-        SgdrOptions, StepOptions,
+        ClrOptions, ConstantOptions, CosineOptions, OneCycleOptions, PaperOptions, PolicySpec, ReplayOptions,
+        ScanOptions, SgdrOptions, StepOptions,
     },
     stop_rules::Stop,
 };
@@ -171,6 +171,9 @@ fn policy() -> impl Strategy<Value = PolicySpec> {
         Just(PolicySpec::OneCycle(OneCycleOptions::default())),
         Just(PolicySpec::Clr(ClrOptions { step_size: Some(7), ..ClrOptions::default() })),
         Just(PolicySpec::Sgdr(SgdrOptions { t0: Some(5), ..SgdrOptions::default() })),
+        Just(PolicySpec::Replay(ReplayOptions {
+            pieces: vec![Piece::warmup(30, 0.3), Piece::cooldown(500, 0.3)]
+        })),
     ]
 }
 

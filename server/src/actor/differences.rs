@@ -125,6 +125,9 @@ impl Found {
                     self.option("sgdr.t_mult", o.t_mult, t_mult);
                     self.option("sgdr.end_factor", o.end_factor, end_factor);
                 }
+                (PolicySpec::Replay(o), PlainKind::Replay { pieces }) => {
+                    self.field("replay.pieces", true, o.pieces == *pieces);
+                }
                 _ => self.0.push("policy"),
             },
             _ => self.0.push("policy"),

@@ -7,19 +7,20 @@
 mod curve;
 
 use super::{
-    CommitNote, Context, Notes, OpenSearch, Policy, Segment,
+    Advice, CommitNote, Context, Notes, OpenSearch, Policy, Segment,
     guard::{SafeSlots, directive_steps, slot_of},
     line::{Next, PhasedLine, broken, committed, from, go_on, scaled, unattended, unattended_from},
     stage_end,
 };
 use crate::{
     directive::Phase,
-    lr_pieces::Piece,
+    lr_pieces::{self, Piece},
     plan::{FromSlot, Plan},
-    spec::{ResolvedPlain, ResolvedSpec},
+    spec::{PlainKind, ResolvedPlain, ResolvedSpec},
     stop_rules::Stop,
 };
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 
 /// Restores before the job fails.
 const MAX_RETRIES: u32 = 5;
@@ -57,6 +58,18 @@ impl Policy for Plain {
         notes.warnings.push(why.clone());
         self.note_commit(why, notes);
         from(slot, self.next(cx))
+    }
+
+    fn advice(&self, spec: &ResolvedSpec) -> Vec<Advice> {
+        let PlainKind::Replay { pieces } = &self.schedule.kind else { return Vec::new() };
+        let (steps, total) = (lr_pieces::steps(pieces), spec.budget.nominal());
+        let what = match total.cmp(&steps) {
+            Ordering::Equal => return Vec::new(),
+            Ordering::Less => format!("the last {} are left out", steps - total),
+            Ordering::Greater => format!("the last LR holds for the {} steps after them", total - steps),
+        };
+        let description = format!("is {total} and the schedule has {steps} steps: {what}");
+        vec![Advice { field: "total_steps", description }]
     }
 
     fn search(&self, _: &ResolvedSpec) -> Option<OpenSearch> {

@@ -1,9 +1,7 @@
 //! The budget of a job: a number of steps, or none that is known in advance.
 
+use crate::schedule::MAX_STEPS;
 use serde::{Deserialize, Serialize};
-
-/// The most steps of any job.
-pub(super) const MAX_STEPS: u64 = 1_000_000_000_000;
 
 /// How long a job may train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

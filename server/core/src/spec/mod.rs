@@ -7,8 +7,8 @@ mod resolve;
 
 pub use budget::Budget;
 pub use plain::{
-    ClrOptions, ConstantOptions, CosineOptions, Milestones, OneCycleOptions, PlainKind, ResolvedPlain,
-    SgdrOptions, StepOptions, WsdOptions,
+    ClrOptions, ConstantOptions, CosineOptions, Milestones, OneCycleOptions, PlainKind, ReplayOptions,
+    ResolvedPlain, SgdrOptions, StepOptions, WsdOptions,
 };
 pub use resolve::{Violation, resolve};
 
@@ -22,7 +22,8 @@ pub const POLICY_REVISION: u32 = 1;
 /// A job as its user described it; `None` means the documented default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct JobSpec {
-    /// Budget in optimizer steps, search included, 1 to 10^12. Required, unless the budget is open.
+    /// Budget in optimizer steps, search included, 1 to 10^12. Required, unless the budget is open; default of `replay`:
+    /// its schedule's steps.
     pub total_steps: Option<u64>,
     /// In place of `total_steps`: the budget is not known in advance. Only `scan` trains without.
     pub open_budget: Option<OpenBudget>,
@@ -85,6 +86,8 @@ pub enum PolicySpec {
     Clr(ClrOptions),
     /// Falling half cosine waves with warm restarts (Loshchilov & Hutter 2017).
     Sgdr(SgdrOptions),
+    /// The LR of every step as it was exported.
+    Replay(ReplayOptions),
 }
 
 impl PolicySpec {
@@ -100,6 +103,7 @@ impl PolicySpec {
             Self::OneCycle(_) => "one_cycle",
             Self::Clr(_) => "clr",
             Self::Sgdr(_) => "sgdr",
+            Self::Replay(_) => "replay",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The plain schedules: one curve each, without a search.
 
+use crate::lr_pieces::Piece;
 use serde::{Deserialize, Serialize};
 
 /// Options of `constant`.
@@ -91,6 +92,14 @@ pub struct SgdrOptions {
     pub end_factor: Option<f64>,
 }
 
+/// Options of `replay`. In a budget of fewer steps than the schedule has, the rest is left out; in one of more, its last
+/// LR holds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReplayOptions {
+    /// The LR of every step, as exported: 1 to 1000 pieces, not at 0 throughout.
+    pub pieces: Vec<Piece>,
+}
+
 /// A plain schedule: its whole line in numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResolvedPlain {
@@ -149,6 +158,11 @@ pub enum PlainKind {
         /// LR towards which each wave falls, as a share of the LR; in [0, 1].
         end_factor: f64,
     },
+    /// A line that was exported.
+    Replay {
+        /// 1 to 1000.
+        pieces: Vec<Piece>,
+    },
 }
 
 /// Where `step` falls.
@@ -171,6 +185,7 @@ impl PlainKind {
             Self::OneCycle { .. } => "one_cycle",
             Self::Clr { .. } => "clr",
             Self::Sgdr { .. } => "sgdr",
+            Self::Replay { .. } => "replay",
         }
     }
 }

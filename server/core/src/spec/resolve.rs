@@ -4,15 +4,16 @@ mod plain;
 
 use super::{
     Budget, JobSpec, LossBound, LrRange, POLICY_REVISION, PaperOptions, PolicySpec, ResolvedPaper,
-    ResolvedPolicy, ResolvedScan, ResolvedSpec, ScanOptions, budget::MAX_STEPS,
+    ResolvedPolicy, ResolvedScan, ResolvedSpec, ScanOptions,
 };
-use std::collections::BTreeMap;
+use crate::schedule::MAX_STEPS;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// What is wrong with one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Path of the field, as in the proto: `lr_min`, `scan.lr_factor`.
-    pub field: &'static str,
+    /// Path of the field, as in the proto: `lr_min`, `scan.lr_factor`, `replay.pieces[3].steps`.
+    pub field: Cow<'static, str>,
     /// What it must be instead, with the value found.
     pub description: String,
 }
@@ -75,7 +76,7 @@ struct Check {
 impl Check {
     fn that(&mut self, holds: bool, field: &'static str, description: impl FnOnce() -> String) {
         if !holds {
-            self.violations.push(Violation { field, description: description() });
+            self.violations.push(Violation { field: field.into(), description: description() });
         }
     }
 
@@ -116,6 +117,9 @@ impl Check {
                 Budget::Open { expected: open.expected_steps }
             }
             (None, None) => {
+                if let PolicySpec::Replay(replay) = policy {
+                    return Budget::Known(plain::replay_steps(&replay.pieces));
+                }
                 let what = "the number of optimizer steps to train (or open_budget, if nobody knows it)";
                 Budget::Known(self.required("total_steps", None, what))
             }
@@ -167,6 +171,7 @@ impl Check {
             PolicySpec::OneCycle(options) => self.one_cycle(options, base),
             PolicySpec::Clr(options) => self.clr(options, base),
             PolicySpec::Sgdr(options) => self.sgdr(options, base),
+            PolicySpec::Replay(options) => self.replay(options),
         }
     }
 
@@ -243,8 +248,8 @@ mod tests {
         }
     }
 
-    fn fields(spec: &JobSpec) -> Vec<&'static str> {
-        resolve(spec).err().unwrap_or_default().iter().map(|v| v.field).collect()
+    fn fields(spec: &JobSpec) -> Vec<Cow<'static, str>> {
+        resolve(spec).err().unwrap_or_default().into_iter().map(|v| v.field).collect()
     }
 
     #[test]

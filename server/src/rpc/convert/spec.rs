@@ -1,11 +1,13 @@
 //! The spec of a job.
 
-use super::Violations;
+use super::{Violations, directive};
 use autolrs_core::{
     forecast::Forecaster,
+    lr_pieces::Piece,
     spec::{
         self, ClrOptions, ConstantOptions, CosineOptions, JobSpec, LossBound, OneCycleOptions, OpenBudget,
-        PaperOptions, PolicySpec, ResolvedSpec, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
+        PaperOptions, PolicySpec, ReplayOptions, ResolvedSpec, ScanOptions, SgdrOptions, StepOptions,
+        WsdOptions,
     },
 };
 use autolrs_proto::v1 as pb;
@@ -102,7 +104,20 @@ fn policy(wire: pb::job_spec::Policy, violations: &mut Violations) -> PolicySpec
             t_mult: p.t_mult,
             end_factor: p.end_factor,
         }),
+        Wire::Replay(p) => PolicySpec::Replay(ReplayOptions { pieces: pieces(&p.pieces, violations) }),
     }
+}
+
+/// A shape that this server does not know is a violation.
+fn pieces(wire: &[pb::LrPiece], violations: &mut Violations) -> Vec<Piece> {
+    let named = wire.iter().enumerate().map(|(i, piece)| {
+        directive::decode_piece(piece).unwrap_or_else(|| {
+            let field = format!("spec.replay.pieces[{i}].shape");
+            violations.add(field, "must be constant, linear, cosine or power");
+            Piece::constant(piece.steps, 0.0)
+        })
+    });
+    named.collect()
 }
 
 /// A value that this server does not know is a violation.
@@ -200,6 +215,9 @@ fn encode_policy(policy: &PolicySpec) -> pb::job_spec::Policy {
             t_mult: p.t_mult,
             end_factor: p.end_factor,
         }),
+        PolicySpec::Replay(p) => {
+            Wire::Replay(pb::ReplayPolicy { pieces: p.pieces.iter().map(directive::piece).collect() })
+        }
     }
 }
 
@@ -250,7 +268,18 @@ mod tests {
                 t_mult: Some(1),
                 end_factor: Some(0.1),
             }),
+            Wire::Replay(pb::ReplayPolicy { pieces: vec![linear(), power()] }),
         ]
+    }
+
+    fn linear() -> pb::LrPiece {
+        let shape = pb::lr_piece::Shape::Linear.into();
+        pb::LrPiece { steps: 7, start: 0.1, end: 0.2, shape, index: 1, of: 9, ..pb::LrPiece::default() }
+    }
+
+    fn power() -> pb::LrPiece {
+        let shape = pb::lr_piece::Shape::Power.into();
+        pb::LrPiece { shape, exponent: -0.5, origin: 3.0, ..linear() }
     }
 
     fn spec() -> pb::JobSpec {
@@ -292,6 +321,17 @@ mod tests {
             let specs = decode(wire, &mut violations);
             assert_eq!(super::super::fields(violations.finish("j", specs)), ["spec.paper.forecaster"]);
         }
+    }
+
+    #[test]
+    fn a_schedule_is_named_piece_by_piece() {
+        let unknown = pb::LrPiece { shape: 9, ..linear() };
+        let pieces = vec![linear(), unknown, pb::LrPiece { end: -1.0, ..power() }];
+        let replay = pb::job_spec::Policy::Replay(pb::ReplayPolicy { pieces });
+        let mut violations = Violations::default();
+        let specs = decode(pb::JobSpec { policy: Some(replay), ..spec() }, &mut violations);
+        let expected = ["spec.replay.pieces[1].shape", "spec.replay.pieces[2].end"];
+        assert_eq!(super::super::fields(violations.finish("j", specs)), expected);
     }
 
     #[test]

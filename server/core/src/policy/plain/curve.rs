@@ -6,6 +6,7 @@
 use crate::{
     directive::Phase,
     lr_pieces::{Piece, Shape},
+    schedule,
     spec::{Milestones, PlainKind, ResolvedPlain},
 };
 
@@ -23,6 +24,7 @@ pub(super) fn pieces(schedule: &ResolvedPlain, total: u64) -> Vec<(Phase, Piece)
             return one_cycle(lr, total, *pct_start, lr / div_factor, *final_div_factor);
         }
         PlainKind::Clr { base_lr, step_size } => clr(*base_lr, lr, total, *step_size),
+        PlainKind::Replay { pieces } => schedule::fit(pieces, total),
         PlainKind::Sgdr { t0, t_mult, end_factor } => sgdr(lr, rest, *t0, *t_mult, lr * end_factor),
     };
     let stable = stable.into_iter().map(|piece| (Phase::Stable, piece));

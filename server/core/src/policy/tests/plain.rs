@@ -3,9 +3,10 @@
 use super::{spec, surface::Quadratic, train};
 use crate::{
     directive::{DoneReason, Failure, Phase, Slot, SlotOp},
+    lr_pieces::{self, Piece, Shape},
     spec::{
-        ClrOptions, ConstantOptions, CosineOptions, JobSpec, OneCycleOptions, PolicySpec, SgdrOptions,
-        StepOptions, WsdOptions,
+        ClrOptions, ConstantOptions, CosineOptions, JobSpec, OneCycleOptions, PolicySpec, ReplayOptions,
+        SgdrOptions, StepOptions, WsdOptions,
     },
 };
 use serde::Deserialize;
@@ -104,6 +105,60 @@ fn a_warm_up_takes_the_first_steps_of_step_and_comes_before_the_cycles_of_sgdr()
     assert!(trace.lrs().iter().zip(expected).all(|(lr, e)| (lr - e).abs() < 1e-15), "{:?}", trace.lrs());
 }
 
+/// A line as of a run that was rolled back in the middle of its curves: 1000 steps.
+fn exported() -> Vec<Piece> {
+    let power = Piece::new(200, 0.3, 0.0, Shape::Power { exponent: -1.0 / 3.0, origin: 7.0 });
+    let cosine = Piece::new(400, 0.4, 0.0, Shape::Cosine);
+    let rest = Piece { steps: 399, index: 1, ..cosine }.scaled(0.5);
+    vec![Piece::warmup(100, 0.3), Piece::constant(300, 0.3), power, Piece { steps: 1, ..cosine }, rest]
+}
+
+fn replay(total_steps: Option<u64>) -> JobSpec {
+    JobSpec { total_steps, ..spec(0, PolicySpec::Replay(ReplayOptions { pieces: exported() })) }
+}
+
+#[test]
+fn a_replay_is_the_exported_line_to_the_bit() {
+    let line: Vec<u64> =
+        (0..1000).filter_map(|i| lr_pieces::lr_at(&exported(), i)).map(f64::to_bits).collect();
+    let last = line[999];
+    for (total, switch_every) in [(None, 1), (None, 8), (Some(1000), 1024), (Some(777), 8), (Some(1300), 1)] {
+        let job = JobSpec { switch_every: Some(switch_every), ..replay(total) };
+        let trace = train(&job, Quadratic::new(1.0), false, |_, _, loss| loss);
+        let lrs: Vec<u64> = trace.lrs().into_iter().map(f64::to_bits).collect();
+        assert_eq!((lrs.len() as u64, trace.done), (total.unwrap_or(1000), Some(DoneReason::Finished)));
+        assert!(lrs.iter().enumerate().all(|(i, lr)| lr == line.get(i).unwrap_or(&last)));
+        assert_eq!((trace.phases(), trace.notes.commits[0].lr), (vec![Phase::Stable], 0.4));
+    }
+}
+
+#[test]
+fn a_replay_that_breaks_goes_on_at_half_the_line() {
+    let broken = |_: &_, total, loss| if total == 550 { f64::NAN } else { loss };
+    let trace = train(&replay(None), Quadratic::new(1.0), false, broken);
+    let lrs = trace.lrs();
+    let half = |i: u64| lr_pieces::lr_at(&exported(), i).map(|lr| lr / 2.0);
+    assert_eq!((Some(lrs[551]), Some(lrs[948])), (half(602), half(999)));
+    assert_eq!((trace.spent.total(), trace.done), (1000, Some(DoneReason::Finished)));
+}
+
+#[test]
+fn advice_says_where_budget_and_schedule_differ() {
+    let advice = |total| {
+        let spec = crate::spec::resolve(&replay(total)).unwrap();
+        crate::policy::advice(&spec)
+            .into_iter()
+            .map(|a| format!("{} {}", a.field, a.description))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((advice(None), advice(Some(1000))), (vec![], vec![]));
+    let short = "total_steps is 900 and the schedule has 1000 steps: the last 100 are left out";
+    assert_eq!(advice(Some(900)), [short]);
+    let long =
+        "total_steps is 1300 and the schedule has 1000 steps: the last LR holds for the 300 steps after them";
+    assert_eq!(advice(Some(1300)), [long]);
+}
+
 #[test]
 fn a_broken_loss_halves_a_curve_of_many_pieces() {
     let clr = ClrOptions { base_lr: Some(0.1), max_lr: Some(0.5), step_size: Some(10) };
@@ -130,6 +185,7 @@ fn any_budget_is_spent_to_the_step() {
             PolicySpec::Clr(ClrOptions::default()),
             PolicySpec::Sgdr(SgdrOptions { warmup_steps: Some(total / 2), ..SgdrOptions::default() }),
             PolicySpec::Sgdr(SgdrOptions { t_mult: Some(u32::MAX), ..SgdrOptions::default() }),
+            PolicySpec::Replay(ReplayOptions { pieces: exported() }),
         ] {
             let trace = train(&spec(total, policy), Quadratic::new(1.0), true, |_, _, loss| loss);
             assert_eq!((trace.spent.committed, trace.done), (total, Some(DoneReason::Finished)));

@@ -1,9 +1,11 @@
 //! The options of the plain schedules.
 
 use super::{Base, Check};
+use crate::lr_pieces::Piece;
+use crate::schedule::MAX_STEPS;
 use crate::spec::{
-    ClrOptions, ConstantOptions, CosineOptions, Milestones, OneCycleOptions, PlainKind, ResolvedPlain,
-    ResolvedPolicy, SgdrOptions, StepOptions, WsdOptions,
+    ClrOptions, ConstantOptions, CosineOptions, Milestones, OneCycleOptions, PlainKind, ReplayOptions,
+    ResolvedPlain, ResolvedPolicy, SgdrOptions, StepOptions, Violation, WsdOptions,
 };
 
 /// The most pieces of one line: it travels whole with every directive, as the fallback.
@@ -112,6 +114,29 @@ impl Check {
         self.plain(kind, lr, "sgdr.warmup_steps", o.warmup_steps, base)
     }
 
+    pub(super) fn replay(&mut self, o: &ReplayOptions) -> ResolvedPolicy {
+        let found = self.violations.len();
+        let (most, pieces) = (MAX_PIECES as usize, o.pieces.len());
+        self.that((1..=most).contains(&pieces), "replay.pieces", || {
+            format!("must be 1 to {most} (a longer schedule is replayed without a server), are {pieces}")
+        });
+        for (i, piece) in o.pieces.iter().take(most).enumerate() {
+            if let Some((field, description)) = piece.fault() {
+                let field = format!("replay.pieces[{i}].{field}").into();
+                self.violations.push(Violation { field, description });
+            }
+        }
+        let steps = replay_steps(&o.pieces);
+        self.that(steps <= MAX_STEPS, "replay.pieces", || {
+            format!("must have at most {MAX_STEPS} steps, have {steps}")
+        });
+        let valid = self.violations.len() == found;
+        let highest = o.pieces.iter().filter(|_| valid).map(Piece::highest);
+        let lr = highest.fold(0.0, f64::max);
+        let kind = PlainKind::Replay { pieces: o.pieces.clone() };
+        ResolvedPolicy::Plain(ResolvedPlain { kind, lr, warmup_steps: 0 })
+    }
+
     fn plain(
         &mut self,
         kind: PlainKind,
@@ -143,6 +168,11 @@ impl Check {
     }
 }
 
+/// Steps of a schedule that is not checked yet.
+pub(super) fn replay_steps(pieces: &[Piece]) -> u64 {
+    pieces.iter().fold(0, |sum: u64, piece| sum.saturating_add(piece.steps))
+}
+
 /// Steps after the warm-up.
 fn room(warmup: Option<u64>, base: &Base) -> u64 {
     base.budget.nominal().saturating_sub(warmup.unwrap_or(0))
@@ -151,7 +181,9 @@ fn room(warmup: Option<u64>, base: &Base) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{JobSpec, PolicySpec, resolve};
+    use crate::lr_pieces::Shape;
+    use crate::spec::{Budget, JobSpec, PolicySpec, resolve};
+    use std::borrow::Cow;
 
     fn spec(total: u64, policy: PolicySpec) -> JobSpec {
         JobSpec {
@@ -169,8 +201,8 @@ mod tests {
         }
     }
 
-    fn fields(policy: PolicySpec) -> Vec<&'static str> {
-        resolve(&spec(2000, policy)).err().unwrap_or_default().iter().map(|v| v.field).collect()
+    fn fields(policy: PolicySpec) -> Vec<Cow<'static, str>> {
+        resolve(&spec(2000, policy)).err().unwrap_or_default().into_iter().map(|v| v.field).collect()
     }
 
     #[test]
@@ -222,5 +254,27 @@ mod tests {
         assert_eq!(fields(PolicySpec::Sgdr(sgdr)), ["sgdr.t_mult", "sgdr.t0"]);
         let short = SgdrOptions { t0: Some(1), ..SgdrOptions::default() };
         assert_eq!(fields(PolicySpec::Sgdr(short)), [""; 0]);
+    }
+
+    #[test]
+    fn a_schedule_is_checked_piece_by_piece() {
+        let replay = |pieces: &[Piece]| PolicySpec::Replay(ReplayOptions { pieces: pieces.to_vec() });
+        let line = [Piece::warmup(10, 0.3), Piece::constant(20, 0.3), Piece::cooldown(5, 0.2)];
+        let short = JobSpec { total_steps: None, ..spec(0, replay(&line)) };
+        let resolved = resolve(&short).unwrap();
+        assert_eq!((resolved.budget, resolved.policy_name()), (Budget::Known(35), "replay"));
+        let expected = ResolvedPlain {
+            kind: PlainKind::Replay { pieces: line.to_vec() },
+            lr: line[0].lr(9),
+            warmup_steps: 0,
+        };
+        assert_eq!(resolved.policy, ResolvedPolicy::Plain(expected));
+        let negative = Piece::new(3, -0.1, 0.2, Shape::Linear);
+        let cut = Piece { of: 2, index: u64::MAX, ..line[1] };
+        let wrong = replay(&[line[0], negative, line[1], cut]);
+        assert_eq!(fields(wrong), ["replay.pieces[1].start", "replay.pieces[3].of"]);
+        assert_eq!(fields(replay(&[])), ["replay.pieces"]);
+        assert_eq!(fields(replay(&[line[0]; 1001])), ["replay.pieces"]);
+        assert_eq!(fields(replay(&[Piece::constant(u64::MAX, 0.1); 2])), ["replay.pieces"]);
     }
 }
