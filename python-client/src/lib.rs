@@ -1,8 +1,9 @@
-//! The native module `autolrs._core`: the Rust session for Python. Waiting releases the interpreter's lock and
+//! The native module `autolrs._core`: the Rust session and the schedules' files for Python. Waiting releases the interpreter's lock and
 //! answers Ctrl-C; everything else is one short locked call.
 
 mod errors;
 mod fork;
+mod line;
 mod session;
 mod spec;
 
@@ -13,5 +14,6 @@ use pyo3::prelude::*;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     fork::watch(module.py())?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<line::Line>()?;
     module.add_class::<session::Session>()
 }

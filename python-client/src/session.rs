@@ -4,6 +4,7 @@ use crate::{errors::raised, fork, spec};
 use autolrs_client::{
     DoneReason, Error, Failure, OnOutage, Phase, SessionConfig, Slot, SlotOp, Status,
     blocking::{Opening, Session as Native},
+    pieces_to_json,
 };
 use pyo3::{
     exceptions::{PyTypeError, PyValueError},
@@ -160,6 +161,21 @@ impl Session {
         Err(PyTypeError::new_err(
             "a session can't be pickled or sent to another process: it holds the connection of this one",
         ))
+    }
+
+    /// The LRs of the directive's steps that were not run yet, as text for `Line.joined`.
+    #[getter]
+    fn line(&self) -> String {
+        pieces_to_json(&self.native.line())
+    }
+
+    /// The job's uid, 16 hexadecimal digits; empty without a server.
+    #[getter]
+    fn uid(&self) -> String {
+        match self.native.uid() {
+            0 => String::new(),
+            uid => format!("{uid:016x}"),
+        }
     }
 
     #[getter]

@@ -1,9 +1,10 @@
 //! The dictionary that describes a job, as the client's type. What it holds too much, or of the wrong type, is named;
 //! values are judged by the server.
 
+use crate::line::Line;
 use autolrs_client::{
     ClrOptions, ConstantOptions, CosineOptions, Error, Forecaster, JobSpec, LossBound, OneCycleOptions,
-    OpenBudget, PaperOptions, PolicySpec, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
+    OpenBudget, PaperOptions, PolicySpec, ReplayOptions, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
 };
 use pyo3::{
     prelude::*,
@@ -11,7 +12,7 @@ use pyo3::{
 };
 use std::collections::BTreeMap;
 
-const POLICIES: &str = "scan, paper, constant, cosine, wsd, step, one_cycle, clr, sgdr";
+const POLICIES: &str = "scan, paper, constant, cosine, wsd, step, one_cycle, clr, sgdr, replay";
 
 /// Reads the description. Every violation is reported.
 pub(crate) fn read(spec: &Bound<'_, PyDict>, switch_every: u64) -> Result<JobSpec, Error> {
@@ -117,8 +118,20 @@ fn policy(name: &str, options: &mut Fields<'_, '_>) -> Option<PolicySpec> {
             t_mult: options.take("t_mult"),
             end_factor: options.take("end_factor"),
         }),
+        "replay" => PolicySpec::Replay(replay(options)),
         _ => return None,
     })
+}
+
+/// The Python side has read the file.
+fn replay(options: &mut Fields<'_, '_>) -> ReplayOptions {
+    let line: Option<Bound<'_, Line>> = options.take("schedule");
+    if line.is_none() && options.violations.is_empty() {
+        options
+            .violations
+            .push(("replay.schedule".into(), "must be set: a schedule that was exported".into()));
+    }
+    ReplayOptions { pieces: line.map(|line| line.get().0.pieces().to_vec()).unwrap_or_default() }
 }
 
 /// A dictionary that is read key by key; what was not asked for is a violation.
@@ -196,6 +209,7 @@ fn kind(rust: &str) -> &'static str {
         "alloc::vec::Vec<u64>" => "a list of whole numbers that are not negative",
         "bool" => "True or False",
         "alloc::string::String" => "a string",
+        line if line.ends_with("Line>") => "the path of a schedule that was exported, or the loaded schedule",
         _ => "a dictionary",
     }
 }

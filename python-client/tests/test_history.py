@@ -13,7 +13,7 @@ from autolrs._plot import chosen_lr, draw
 
 
 def run(history: History, seq: int, phase: str, lr: float, losses: list[float]) -> None:
-    history.begin(seq, phase, len(history))
+    history.begin(seq, phase, len(history), f"line {seq}")
     for loss in losses:
         history.add_lr(lr)
         history.add_loss(loss)
@@ -52,9 +52,19 @@ def test_a_rollback_into_the_middle_of_a_directive_splits_it() -> None:
     assert [step.total_step for step in history] == [0, 1, 2, 3]
 
 
+def test_what_was_kept_is_known_in_curves() -> None:
+    history = example()
+    assert history.kept() == [("line 3", 2), ("line 4", 2), ("line 6", 2)]
+    history.lose(history.mark() - 1)
+    assert history.kept()[-1] == ("line 6", 1)
+    other = History()
+    other.load(**history.state())
+    assert other.kept() == history.kept()
+
+
 def test_a_loss_that_has_not_arrived_is_nan() -> None:
     history = History()
-    history.begin(1, "stable", 0)
+    history.begin(1, "stable", 0, "")
     history.add_lr(0.1)
     assert math.isnan(history[0].loss)
 

@@ -1,8 +1,11 @@
 """Learning rates for a running training, searched and scheduled by the AutoLRS service.
 
 The schedule for PyTorch is `autolrs.torch.Schedule`. This module holds what is common to all frameworks, and
-imports none of them.
+imports none of them. `load_schedule` reads the file of a schedule that was exported, and `replay` trains with it in
+plain PyTorch, without a server.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from autolrs._exceptions import (
     AutoLRSWarning,
@@ -10,6 +13,7 @@ from autolrs._exceptions import (
     CheckpointTooOld,
     Error,
     Fenced,
+    InvalidSchedule,
     InvalidSpec,
     JobExists,
     JobFinished,
@@ -25,6 +29,10 @@ from autolrs._exceptions import (
 )
 from autolrs._history import History, Step
 
+if TYPE_CHECKING:
+    from autolrs._core import __version__
+    from autolrs._saved import SavedSchedule, load_schedule, replay
+
 __all__ = [
     "AutoLRSWarning",
     "CheckpointMismatch",
@@ -32,6 +40,7 @@ __all__ = [
     "Error",
     "Fenced",
     "History",
+    "InvalidSchedule",
     "InvalidSpec",
     "JobExists",
     "JobFinished",
@@ -40,18 +49,30 @@ __all__ = [
     "OpenRefused",
     "PermissionDenied",
     "ResourceExhausted",
+    "SavedSchedule",
     "ServerUnavailable",
     "SessionActive",
     "Step",
     "Unauthenticated",
     "Unsupported",
     "__version__",
+    "load_schedule",
+    "replay",
 ]
 
 
-def __getattr__(name: str) -> str:
-    if name == "__version__":
-        from autolrs._core import __version__
+# What needs the native module is imported at its first use.
+_NATIVE = {
+    "SavedSchedule": "autolrs._saved",
+    "__version__": "autolrs._core",
+    "load_schedule": "autolrs._saved",
+    "replay": "autolrs._saved",
+}
 
-        return __version__
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    if name not in _NATIVE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_NATIVE[name]), name)

@@ -6,6 +6,7 @@ Error
 ├── PermissionDenied         the token may not do this
 ├── ResourceExhausted        the tenant's quota is used up
 ├── InvalidSpec              the job can't be run as described; `.violations` names every field
+├── InvalidSchedule          a file is not the schedule of a training; `.field`
 ├── JobExists                the name is taken by a job with another description; `.fields`
 ├── OpenRefused              the job is there but this process may not train it (now)
 │   ├── JobFinished          the job has spent its budget
@@ -32,6 +33,7 @@ __all__ = [
     "CheckpointTooOld",
     "Error",
     "Fenced",
+    "InvalidSchedule",
     "InvalidSpec",
     "JobExists",
     "JobFinished",
@@ -79,6 +81,21 @@ class InvalidSpec(Error):
         lines = [f"  {field}: {text}" for field, text in violations if text not in message]
         super().__init__("\n".join([message, *lines]))
         self.violations = list(violations)
+
+
+class InvalidSchedule(Error):
+    """A file is not the schedule of a training.
+
+    Attributes
+    ----------
+    field : path of the first field that is wrong, for instance "pieces[3].steps"; of a table the line
+    description : what it must be
+    """
+
+    def __init__(self, field: str, description: str, path: str = "") -> None:
+        super().__init__(f"{path}: {field}: {description}" if path else f"{field}: {description}")
+        self.field = field
+        self.description = description
 
 
 class JobExists(Error):

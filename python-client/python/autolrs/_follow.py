@@ -176,7 +176,7 @@ class Follower(ABC):
             self._slot_op(op, slot)
         if self._replay is not None:
             self._replay.follow(self._ops, self._phase == SEARCH_PHASE, session.replay)
-        self._history.begin(session.seq, session.phase, session.total_step)
+        self._history.begin(session.seq, session.phase, session.total_step, session.line)
         self._set_lr(session.lr)
         self._entered_at = self._history.mark()
         self._live = not session.done

@@ -39,13 +39,15 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of consecutive steps that share everything but LR and loss. `start` is an index into the columns."""
+    """A run of consecutive steps that share everything but LR and loss. `start` is an index into the columns; `line`
+    holds the LRs of these steps, and of those that were to follow, as curves (`_core.Session.line`)."""
 
     start: int
     first_step: int
     seq: int
     phase: str
     kind: str
+    line: str
 
 
 class History:
@@ -59,10 +61,10 @@ class History:
         self.add_lr = self._lr.append
         self.add_loss = self._loss.append
 
-    def begin(self, seq: int, phase: str, total_step: int) -> None:
-        """The next steps belong to this directive; the next one has the number `total_step`."""
+    def begin(self, seq: int, phase: str, total_step: int, line: str) -> None:
+        """The next steps belong to this directive, at the LRs of `line`; the next one has the number `total_step`."""
         kind = SEARCH if phase == SEARCH_PHASE else COMMITTED
-        segment = Segment(len(self._lr), total_step, seq, phase, kind)
+        segment = Segment(len(self._lr), total_step, seq, phase, kind, line)
         if self._segments and self._segments[-1].start == segment.start:
             self._segments.pop()
         self._segments.append(segment)
@@ -83,6 +85,10 @@ class History:
                 kept.append(segment)
             kept.append(replace(segment, start=cut, first_step=segment.first_step + cut - segment.start, kind=LOST))
         self._segments = kept
+
+    def kept(self) -> list[tuple[str, int]]:
+        """The LRs of the steps that were kept, as curves and how many steps of each: for `_core.Line.joined`."""
+        return [(segment.line, end - segment.start) for segment, end in self._spans() if segment.kind == COMMITTED]
 
     def _spans(self) -> Iterator[tuple[Segment, int]]:
         ends = [segment.start for segment in self._segments[1:]] + [len(self._lr)]
@@ -126,7 +132,7 @@ class History:
     def state(self, upto: int | None = None) -> dict[str, Any]:
         """The steps before the mark `upto` (default: all) as plain values and bytes; `load` takes them back."""
         end = len(self._lr) if upto is None else upto
-        segments = [[s.start, s.first_step, s.seq, s.phase, s.kind] for s in self._segments if s.start < end]
+        segments = [[s.start, s.first_step, s.seq, s.phase, s.kind, s.line] for s in self._segments if s.start < end]
         return {"lr": self._lr[:end].tobytes(), "loss": self._loss[:end].tobytes(), "segments": segments}
 
     def load(self, lr: bytes, loss: bytes, segments: list[list[Any]]) -> None:

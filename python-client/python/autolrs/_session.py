@@ -9,15 +9,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from autolrs._exceptions import CheckpointMismatch
+from autolrs import _core
+from autolrs._exceptions import CheckpointMismatch, Error
 from autolrs._follow import EXIT_TIMEOUT, Follower
 from autolrs._history import SEARCH_PHASE, History
 from autolrs._replay import Replay
+from autolrs._saved import write
 from autolrs._streams import Mark, Stream, open_stream
 
 Self = TypeVar("Self", bound="BaseSchedule")
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 CLOSE_TIMEOUT = 10.0
 
 
@@ -149,6 +151,30 @@ class BaseSchedule(Follower):
         from autolrs._plot import draw
 
         return draw(self._history, Path(path), title=self.job)
+
+    def export(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the LR of every step that was kept so far: JSON, or a table `step,lr` if the name ends in .csv.
+
+        `autolrs.replay` and `policy="replay"` train with it again. `autolrs jobs export` writes the same.
+        """
+        session = self._open_session()
+        parts = self._history.kept()
+        if sum(steps for _, steps in parts) != session.committed_step:
+            raise Error(f"This process does not know every step of the job. Use: autolrs jobs export {self.job}")
+        if not session.committed_step:
+            raise Error("There is nothing to export: no step has been kept yet.")
+        policy = str(self._request.spec["policy"])
+        line = _core.Line.joined(parts, job=self.job, uid=session.uid, policy=policy, state=self._state())
+        return write(line, Path(path))
+
+    def _state(self) -> str:
+        """The job's state by the service's name for it."""
+        reason = self.done_reason
+        if reason is not None:
+            return reason.partition(":")[0]
+        if self.detached:
+            return "detached"
+        return {SEARCH_PHASE: "searching", "cooldown": "cooling"}.get(self._phase, "training")
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Delivers what is still to be reported, for at most `timeout` seconds, and leaves the job."""

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
 
-OptionValue = Union[float, int, bool, str]
+from autolrs._saved import SavedSchedule, line_of
+
+OptionValue = Union[float, int, bool, str, "os.PathLike[str]", SavedSchedule]
 
 ENV_SERVER = "AUTOLRS_SERVER"
 ENV_TOKEN = "AUTOLRS_TOKEN"
@@ -90,7 +92,8 @@ def describe(
     }
     if total_steps is not None:
         spec["total_steps"] = int(total_steps)
-    if total_steps is None or expected_steps is not None:
+    # None with "replay": as many as its schedule has.
+    if expected_steps is not None or (total_steps is None and policy != "replay"):
         spec["open_budget"] = {} if expected_steps is None else {"expected_steps": int(expected_steps)}
     if lr_range is not None:
         spec["lr_min"], spec["lr_max"] = float(lr_range[0]), float(lr_range[1])
@@ -101,5 +104,10 @@ def describe(
     if labels:
         spec["labels"] = dict(labels)
     if options:
-        spec["options"] = dict(options)
+        spec["options"] = {name: _native(value) if name == "schedule" else value for name, value in options.items()}
     return spec
+
+
+def _native(value: object) -> object:
+    """The option `schedule`, as the native session takes it."""
+    return line_of(value) if isinstance(value, (str, os.PathLike, SavedSchedule)) else value

@@ -27,6 +27,7 @@ from autolrs._exceptions import (
     CheckpointTooOld,
     Error,
     Fenced,
+    InvalidSchedule,
     InvalidSpec,
     JobExists,
     JobFinished,
@@ -43,6 +44,7 @@ from autolrs._exceptions import (
 from autolrs._groups import GroupLRs, lr_range_of, refuse_sharded
 from autolrs._history import History, Step
 from autolrs._losses import DeviceLosses, host_value
+from autolrs._saved import SavedSchedule, load_schedule, replay
 from autolrs._session import BaseSchedule
 from autolrs._slots import TorchSlots
 from autolrs._spec import ON_OUTAGE, OptionValue, Request, describe, job_name, server_address, token_of
@@ -54,6 +56,7 @@ __all__ = [
     "Error",
     "Fenced",
     "History",
+    "InvalidSchedule",
     "InvalidSpec",
     "JobExists",
     "JobFinished",
@@ -62,12 +65,15 @@ __all__ = [
     "OpenRefused",
     "PermissionDenied",
     "ResourceExhausted",
+    "SavedSchedule",
     "Schedule",
     "ServerUnavailable",
     "SessionActive",
     "Step",
     "Unauthenticated",
     "Unsupported",
+    "load_schedule",
+    "replay",
 ]
 
 # Policies that try LRs and so need a range of them.
@@ -87,10 +93,11 @@ class Schedule(BaseSchedule):
     model : nn.Module or several
         What is trained; put back after every trial, like the optimizer's state.
     total_steps : int or None
-        Budget in optimizer steps; the search's are included (3 to 8 % of it with the default policy). None: not
-        known yet (only with the policy "scan"); end it with `finish()`.
+        Budget in optimizer steps; the search's are included (3 to 8 % of it with the default policy). None with
+        "scan": not known yet; end it with `finish()`. None with "replay": the steps of its schedule; fewer cut it,
+        and with more its last LR holds.
     expected_steps : int, optional
-        With `total_steps=None`: a guess, from which the search takes its length.
+        With an unknown budget: a guess, from which the search takes its length.
     job : str, optional
         Name of the run, `[a-z0-9]([a-z0-9._-]{0,62})`; default `<script>-<time>`. Name a run to resume it.
     server, token : str, optional
@@ -98,7 +105,8 @@ class Schedule(BaseSchedule):
         AUTOLRS_TOKEN.
     policy : str
         "scan" (searches once, holds, cools down), "paper" (AutoLRS as published), or a plain
-        schedule: "constant", "cosine", "wsd", "step", "one_cycle", "clr", "sgdr".
+        schedule: "constant", "cosine", "wsd", "step", "one_cycle", "clr", "sgdr";
+        or "replay", the LRs of `options={"schedule": "schedule.json"}`, an exported schedule.
     options : mapping, optional
         Options of the policy, for instance `{"warmup_steps": 500}`.
     lr_range : (float, float), optional
