@@ -22,6 +22,9 @@ STEPS = 900
 
 PLAIN = {"total_steps": 120, "fallback_lr": 0.1}
 SEARCH = {"total_steps": STEPS, "fallback_lr": 0.05, "lr_min": 1e-4, "lr_max": 10.0}
+WAVE = message("LrPiece", steps=90, shape="SHAPE_COSINE", start=0.1, end=0.02, index=10, of=100)
+LEVEL = message("LrPiece", steps=300, shape="SHAPE_CONSTANT", start=0.02, end=0.02, of=300)
+
 SPECS: dict[str, dict[str, Any]] = {
     "scan": {**SEARCH, "scan": message("ScanPolicy")},
     "paper": {**SEARCH, "lr_max": 1.0, "paper": message("PaperPolicy", tau=100, tau_max=200, candidates=4)},
@@ -32,6 +35,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "one_cycle": {**PLAIN, "one_cycle": message("OneCyclePolicy")},
     "clr": {**PLAIN, "clr": message("ClrPolicy")},
     "sgdr": {**PLAIN, "sgdr": message("SgdrPolicy")},
+    "replay": {**PLAIN, "replay": message("ReplayPolicy", pieces=[WAVE, LEVEL])},
 }
 
 
