@@ -12,14 +12,16 @@ from conftest import Server, server_binary
 
 import autolrs.torch as autolrs
 
-# Steps of the shortest warm-up, after which the LR falls with the cube root of the steps.
-WARMUP = 240
+# Makes branches of 50 steps, and a warm-up of 500, after which the LR falls with the cube root of the steps.
+EXPECTED = 5000
+WARMUP = 500
 
 
 def train(server: Server, each: Callable[[autolrs.Schedule], None], **options: Any) -> autolrs.Schedule:
     """Trains until the job is done; `each` is called after every step."""
     model, optimizer = trainer.make()
-    with autolrs.Schedule(optimizer, model, None, job="open", server=server.address, **options) as schedule:
+    options |= {"expected_steps": EXPECTED, "job": "open", "server": server.address}
+    with autolrs.Schedule(optimizer, model, None, **options) as schedule:
         for batch in schedule.steps(trainer.batches):
             schedule.step(trainer.train_step(model, optimizer, batch))
             each(schedule)
@@ -30,7 +32,7 @@ def train(server: Server, each: Callable[[autolrs.Schedule], None], **options: A
 
 def kept(schedule: autolrs.Schedule, phase: str) -> list[tuple[int, float]]:
     """(number among the kept steps, LR) of a phase."""
-    steps = enumerate((step for step in schedule.history if step.kept), start=1)
+    steps = enumerate((step for step in schedule.history if step.kind == "committed"), start=1)
     return [(number, step.lr) for number, step in steps if step.phase == phase]
 
 
@@ -54,7 +56,7 @@ def operate(server: Server, *command: str) -> str:
 
 def test_finished_from_the_loop(server: Server) -> None:
     def each(schedule: autolrs.Schedule) -> None:
-        if schedule.phase == "stable" and schedule.committed_step == 450:
+        if schedule.phase == "stable" and schedule.committed_step == 750:
             assert "open" in operate(server, "list").splitlines()[1].split()
             schedule.finish(cooldown_steps=90)
             schedule.finish(cooldown_steps=90)
@@ -67,10 +69,10 @@ def test_finished_from_the_loop(server: Server) -> None:
 
 def test_finished_from_the_command_line(server: Server) -> None:
     def each(schedule: autolrs.Schedule) -> None:
-        if schedule.phase == "stable" and schedule.committed_step == 450:
+        if schedule.phase == "stable" and schedule.committed_step == 750:
             operate(server, "finish", "open")
 
-    schedule = train(server, each, expected_steps=2000)
+    schedule = train(server, each)
     assert_follows_the_law(schedule)
     before = len(kept(schedule, "warmup")) + len(kept(schedule, "stable"))
     assert_cools_down(schedule, before * 2 // 3)
@@ -80,11 +82,11 @@ def test_a_server_that_is_away_can_be_asked_again(server: Server) -> None:
     def each(schedule: autolrs.Schedule) -> None:
         if schedule.phase != "stable":
             return
-        if schedule.committed_step == 450:
+        if schedule.committed_step == 750:
             server.kill()
             with pytest.raises(autolrs.ServerUnavailable):
                 schedule.finish()
-        if schedule.committed_step == 470:
+        if schedule.committed_step == 770:
             server.start()
             schedule.finish(cooldown_steps=30)
 
@@ -100,10 +102,10 @@ def test_goes_on_along_the_law_without_a_server(server: Server) -> None:
     def each(schedule: autolrs.Schedule) -> None:
         if schedule.phase != "stable":
             return
-        if schedule.committed_step == 450:
+        if schedule.committed_step == 750:
             server.kill()
         detached.append(schedule.detached)
-        if schedule.committed_step == 900:
+        if schedule.committed_step == 1200:
             server.start()
             schedule.finish(cooldown_steps=60)
 
@@ -116,18 +118,19 @@ def test_goes_on_along_the_law_without_a_server(server: Server) -> None:
 
 def test_goes_on_from_a_checkpoint(server: Server) -> None:
     saved: dict[str, Any] = {}
+    options: dict[str, Any] = {"expected_steps": EXPECTED, "server": server.address}
     model, optimizer = trainer.make()
-    schedule = autolrs.Schedule(optimizer, model, None, job="open", server=server.address)
+    schedule = autolrs.Schedule(optimizer, model, None, job="open", **options)
     for batch in schedule.steps(trainer.batches):
         schedule.step(trainer.train_step(model, optimizer, batch))
-        if schedule.phase == "stable" and schedule.committed_step == 400:
+        if schedule.phase == "stable" and schedule.committed_step == 650:
             saved = schedule.state_dict()
             break
     schedule.close()
-    schedule = autolrs.Schedule(optimizer, model, None, server=server.address, resume=saved)
+    schedule = autolrs.Schedule(optimizer, model, None, resume=saved, **options)
     for batch in schedule.steps(trainer.batches):
         schedule.step(trainer.train_step(model, optimizer, batch))
-        if schedule.committed_step == 500:
+        if schedule.committed_step == 750:
             schedule.finish(cooldown_steps=20)
     schedule.close()
     assert_follows_the_law(schedule)

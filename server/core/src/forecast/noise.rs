@@ -22,6 +22,20 @@ pub fn noise_sd(losses: &[f64]) -> f64 {
     }
 }
 
+/// The same from the root mean square of the differences, in place of their median: as [`noise_sd`] where the noise is
+/// even, far above it where a few losses stand out. 0 if no three successive losses are finite.
+pub fn rough_sd(losses: &[f64]) -> f64 {
+    let Some(unit) = Unit::of(losses).filter(|unit| !unit.is_flat()) else { return 0.0 };
+    let scaled: Vec<f64> = losses.iter().map(|y| unit.scaled(*y)).collect();
+    let squares: Vec<f64> = scaled
+        .windows(3)
+        .map(|y| (y[0] - 2.0 * y[1] + y[2]) / SQRT_6)
+        .filter(|d| d.is_finite())
+        .map(|d| d * d)
+        .collect();
+    mean(&squares).map_or(0.0, |square| unit.spread(square.sqrt()))
+}
+
 /// The arithmetic mean, summed first to last; none of no values. NaN and infinities enter it.
 pub fn mean(values: &[f64]) -> Option<f64> {
     let n = values.len() as f64;

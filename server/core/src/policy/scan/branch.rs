@@ -55,8 +55,10 @@ pub(super) struct Finished {
     pub(super) head: f64,
     /// Mean of the last n losses.
     pub(super) score: f64,
-    /// Standard deviation of the noise of one loss.
+    /// Standard deviation of the noise of one loss, as most losses show it.
     pub(super) noise: f64,
+    /// The same with the losses that stand out.
+    pub(super) rough: f64,
 }
 
 impl Finished {
@@ -65,7 +67,7 @@ impl Finished {
         let head = noise::mean(&losses[..n.min(losses.len())])?;
         let score = noise::mean(&losses[losses.len().saturating_sub(n)..])?;
         let finite = head.is_finite() && score.is_finite();
-        finite.then(|| Self { head, score, noise: noise::noise_sd(losses) })
+        finite.then(|| Self { head, score, noise: noise::noise_sd(losses), rough: noise::rough_sd(losses) })
     }
 }
 

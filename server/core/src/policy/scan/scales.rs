@@ -5,7 +5,7 @@
 //! | `loss0` | the loss at the start |
 //! | `best` | the best branch's score |
 //! | `D` | loss0 - best, at least 0: what the best branch gained |
-//! | `s` | standard deviation of the noise of one loss |
+//! | `s` | standard deviation of the noise of one loss, see [`Scales::new`] |
 //! | `ref` | the loss that a committed stretch has reached |
 //! | `abs x` | the distance of x from the loss's lower bound |
 //!
@@ -29,6 +29,14 @@ pub(super) struct Scales {
 }
 
 impl Scales {
+    /// `noise` is what most losses show of the noise, `rough` what all of them do. Where few losses carry it (those of a
+    /// model that is nearly always right) the first says nothing, and a gain below 3 `rough` is no gain: then s = 1.5
+    /// `rough`, above half of any such gain.
+    pub(super) fn new(loss0: f64, best: f64, (noise, rough): (f64, f64), bound: Option<f64>) -> Self {
+        let uneven = rough > 2.0 * noise && finite(loss0 - best) < 3.0 * rough;
+        Self { loss0, best, s: if uneven { finite(1.5 * rough) } else { noise }, bound }
+    }
+
     /// D.
     pub(super) fn gain(&self) -> f64 {
         finite(self.loss0 - self.best).max(0.0)

@@ -181,7 +181,7 @@ impl Search {
     pub(super) fn scales(&self) -> Option<Scales> {
         let (_, best) = self.best()?;
         let (_, lowest) = self.finished().reduce(|low, b| if b.0 < low.0 { b } else { low })?;
-        Some(Scales { loss0: lowest.head, best: best.score, s: best.noise, bound: self.bound })
+        Some(Scales::new(lowest.head, best.score, (best.noise, best.rough), self.bound))
     }
 
     /// z of the best branch that finished, and the branch; of equal ones the lowest LR.
@@ -254,7 +254,16 @@ impl Search {
     fn best_improving(&self) -> Option<f64> {
         let (z, best) = self.best()?;
         let scales = self.scales()?;
-        (best.score < scales.loss0 - 3.0 * scales.s / (self.n as f64).sqrt()).then_some(z)
+        let learnt = best.score < scales.loss0 - 3.0 * scales.s / (self.n as f64).sqrt();
+        (learnt && self.lr_matters(z, best.score, scales.gain())).then_some(z)
+    }
+
+    /// Whether the best branch, at `z`, did otherwise than one at a far lower LR: what all of them gain on the same
+    /// batches is those batches' doing. The lowest branch, if it is the best, is compared with the one above it.
+    fn lr_matters(&self, z: f64, best: f64, gain: f64) -> bool {
+        let others = self.finished().filter(|(other, _)| *other != z);
+        let lowest = others.reduce(|low, other| if other.0 < low.0 { other } else { low });
+        lowest.is_none_or(|(_, other)| other.score - best >= 0.01 * gain)
     }
 
     /// The highest score: loss0 + 3 s / sqrt n.

@@ -128,6 +128,7 @@ impl Stretch {
     pub(super) fn ended(&mut self, segment: &Segment<'_>, cx: &Context<'_>, notes: &mut Notes) -> Plan {
         let losses = segment.losses;
         self.observe(losses, cx);
+        self.learn_noise(losses);
         match &mut self.at {
             At::Warmup { piece, done } => {
                 *done += losses.len() as u64;
@@ -215,12 +216,8 @@ impl Stretch {
         if self.scales.is_none() {
             let tail = &losses[losses.len().saturating_sub(scored_steps(cx.spec.budget.nominal()))..];
             let measured = self.first.zip(noise::mean(tail));
-            self.scales = measured.map(|(loss0, best)| Scales {
-                loss0,
-                best,
-                s: noise::noise_sd(losses),
-                bound: self.bound,
-            });
+            let noise = (noise::noise_sd(losses), noise::rough_sd(losses));
+            self.scales = measured.map(|(loss0, best)| Scales::new(loss0, best, noise, self.bound));
         }
     }
 
@@ -277,6 +274,16 @@ impl Stretch {
         let Some(start) = self.ema.or(head(10)) else { return };
         self.ema = Some(losses.iter().fold(start, |ema, y| DECAY * ema + (1.0 - DECAY) * y));
         self.since += losses.len() as u64;
+    }
+
+    /// Losses that stand out may be rarer than a search is long: they are learnt from stretches that met no guard.
+    fn learn_noise(&mut self, losses: &[f64]) {
+        let Some(scales) = &mut self.scales else { return };
+        let rough = noise::rough_sd(losses);
+        if rough > 2.0 * noise::noise_sd(losses) && rough > scales.s {
+            scales.s = rough;
+            self.dead = self.dead.filter(|_| scales.dead().is_some());
+        }
     }
 
     /// The ref of a save.

@@ -4,6 +4,7 @@
 mod paper;
 mod plain;
 mod scan;
+mod scan_fine_tuning;
 mod scan_guards;
 mod scan_open;
 mod surface;

@@ -33,6 +33,12 @@ impl Quadratic {
         }
     }
 
+    /// With this share of the way from scratch left.
+    pub(in crate::policy) fn started_at(mut self, share: f64) -> Self {
+        self.x.iter_mut().for_each(|x| *x *= share);
+        self
+    }
+
     /// In another unit of loss.
     pub(in crate::policy) fn in_unit(self, scale: f64, offset: f64) -> Self {
         Self { unit: (scale, offset), ..self }
