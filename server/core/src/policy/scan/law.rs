@@ -78,3 +78,34 @@ pub(super) fn factor(options: &ResolvedScan, budget: Budget) -> f64 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::LrRange;
+
+    /// eta(t) / 10^z* of the shortest search; `((24 * Decimal("0.6") / t).ln() / 3).exp()` in Python, 50 digits.
+    const ETA: [(u64, f64); 6] = [
+        (240, 0.3914867641168864),
+        (241, 0.39094453798789064),
+        (1_000, 0.24328807982293602),
+        (65_536, 0.06034308653785186),
+        (1_000_000, 0.0243288079822936),
+        (1_000_000_000_000, 0.000243288079822936),
+    ];
+
+    #[test]
+    fn eta_to_the_last_bits() {
+        let range = LrRange { lo: 1e-4, hi: 10.0 };
+        let options =
+            ResolvedScan { range, lr_factor: 1.0, warmup_fraction: 0.1, cooldown_fraction: 0.0 };
+        let budget = Budget::Open { expected: None };
+        let (law, start) = (Law::new(&options, budget), factor(&options, budget));
+        for (t, eta) in ETA {
+            let lr = law.lr(t - 1, start);
+            assert!((lr / eta - 1.0).abs() < 1e-15, "eta({t}) = {lr}, not {eta}");
+            let whole = law.line(240, budget.limit() - 240, start);
+            assert!(t <= 240 || lr == whole[1].lr(t - 241), "cut or whole, the same bits");
+        }
+    }
+}
