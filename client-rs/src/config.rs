@@ -73,6 +73,8 @@ pub struct SessionConfig {
     pub restart: bool,
     /// The trainer can give the same batches once more.
     pub replay: bool,
+    /// The trainer measures a validation loss on [`crate::Status::Validate`]. If not, it is never asked.
+    pub validate: bool,
     /// What to do while the server does not answer.
     pub on_outage: OnOutage,
     /// How long opening may take.
@@ -100,6 +102,7 @@ impl SessionConfig {
             takeover: false,
             restart: false,
             replay: false,
+            validate: false,
             on_outage: OnOutage::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             decision_timeout: DEFAULT_DECISION_TIMEOUT,

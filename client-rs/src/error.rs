@@ -134,9 +134,17 @@ pub enum Error {
         "this trainer can't take the batches that followed the save of slot {0:?} once more: open its session with replay: false, or implement Trainable::rewind"
     )]
     CannotReplay(Slot),
+    /// The session was opened for a trainer that validates, and this one does not.
+    #[error(
+        "this trainer measures no validation loss: open its session with validate: false, or implement Trainable::validate"
+    )]
+    CannotValidate,
     /// A checkpoint was asked for too early.
     #[error(transparent)]
     LossesMissing(#[from] crate::session::LossesMissing),
+    /// The next directive was asked for too early.
+    #[error(transparent)]
+    NotReady(#[from] crate::session::NotReady),
 }
 
 impl Error {

@@ -137,8 +137,9 @@ pub use autolrs_core::{
     lr_pieces::{Piece, Shape},
     schedule::{About, BadSchedule, Commit, Schedule, pieces_from_json, pieces_to_json},
     spec::{
-        Budget, ClrOptions, ConstantOptions, CosineOptions, JobSpec, LossBound, OneCycleOptions, OpenBudget,
-        PaperOptions, PolicySpec, ReplayOptions, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
+        Budget, ClrOptions, ConstantOptions, CosineOptions, JobSpec, LossBound, Objective, OneCycleOptions,
+        OpenBudget, PaperOptions, PolicySpec, ReplayOptions, ScanOptions, SgdrOptions, StepOptions,
+        WsdOptions,
     },
 };
 pub use config::{

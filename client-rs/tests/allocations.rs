@@ -20,6 +20,7 @@ fn machine(steps: u64, switch_every: u64) -> Machine {
         ],
         stage: 0,
         trial: None,
+        validate_at: Vec::new(),
     };
     let directive = Directive {
         seq: 1,
@@ -49,7 +50,7 @@ fn late_losses_allocate_nothing() {
             match machine.tick() {
                 Status::WantLosses => machine.losses(&[1.0; 8]),
                 Status::Ended => break,
-                Status::GoOn | Status::LrChanged => {}
+                Status::GoOn | Status::LrChanged | Status::Validate => {}
             }
         }
     });

@@ -28,7 +28,7 @@ pub(crate) struct Session {
 impl Session {
     #[new]
     #[pyo3(signature = (*, server, token, job, spec, resume, takeover, restart, on_outage, connect_timeout,
-                        decision_timeout, replay, switch_every))]
+                        decision_timeout, replay, validate, switch_every))]
     #[expect(clippy::too_many_arguments, reason = "all are keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -43,6 +43,7 @@ impl Session {
         connect_timeout: f64,
         decision_timeout: f64,
         replay: bool,
+        validate: bool,
         switch_every: u64,
     ) -> PyResult<Self> {
         let config = SessionConfig {
@@ -54,6 +55,7 @@ impl Session {
             takeover,
             restart,
             replay,
+            validate,
             on_outage: outage(on_outage)?,
             connect_timeout: seconds("connect_timeout", connect_timeout)?,
             decision_timeout: seconds("decision_timeout", decision_timeout)?,
@@ -101,7 +103,7 @@ impl Session {
         Ok(())
     }
 
-    /// A validation loss of the state at hand.
+    /// A validation loss of the state at hand: the one that is asked for, or any other.
     fn validation(&self, py: Python<'_>, loss: f64) -> PyResult<()> {
         self.check_process(py)?;
         self.native.validation(loss);
@@ -297,6 +299,7 @@ const fn code(status: Status) -> u8 {
         Status::LrChanged => 1,
         Status::Ended => 2,
         Status::WantLosses => 3,
+        Status::Validate => 4,
     }
 }
 

@@ -3,8 +3,9 @@
 
 use crate::line::Line;
 use autolrs_client::{
-    ClrOptions, ConstantOptions, CosineOptions, Error, Forecaster, JobSpec, LossBound, OneCycleOptions,
-    OpenBudget, PaperOptions, PolicySpec, ReplayOptions, ScanOptions, SgdrOptions, StepOptions, WsdOptions,
+    ClrOptions, ConstantOptions, CosineOptions, Error, Forecaster, JobSpec, LossBound, Objective,
+    OneCycleOptions, OpenBudget, PaperOptions, PolicySpec, ReplayOptions, ScanOptions, SgdrOptions,
+    StepOptions, WsdOptions,
 };
 use pyo3::{
     prelude::*,
@@ -77,6 +78,14 @@ fn policy(name: &str, options: &mut Fields<'_, '_>) -> Option<PolicySpec> {
             forecaster: options.choice(
                 "forecaster",
                 &[("exponential", Forecaster::Exponential), ("mixture", Forecaster::Mixture)],
+            ),
+            objective: options.choice(
+                "objective",
+                &[
+                    ("auto", Objective::Auto),
+                    ("training", Objective::Training),
+                    ("validation", Objective::Validation),
+                ],
             ),
         }),
         "constant" => PolicySpec::Constant(ConstantOptions {

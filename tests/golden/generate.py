@@ -30,7 +30,7 @@ VERSIONS = {m.__name__: m.__version__ for m in (numpy, scipy, sklearn, mpmath)}
 def main():
     write("gp", gp_cases(numpy.random.default_rng(1)))
     write("acquisition", acquisition_cases())
-    write("exponential", exponential_cases(numpy.random.default_rng(2)))
+    write("exponential", exponential_cases(numpy.random.default_rng(2)) + given_times(numpy.random.default_rng(4)))
 
 
 def write(name, cases):
@@ -125,18 +125,36 @@ def exponential_cases(rng):
     return cases
 
 
-def exponential_case(y, kind, bound, horizon):
-    n = len(y)
+def given_times(rng):
+    """Validation losses at 16 steps of a trial, evenly spread or not."""
+    cases = []
+    for steps in (16, 20, 100, 800):
+        even = numpy.array([-(-j * steps // 16) for j in range(1, 17)])
+        for times in (even, numpy.sort(rng.choice(numpy.arange(1, steps + 1), 12, replace=False))):
+            for rate in (0.6, 6.0):
+                for bound in (None, 0.0):
+                    y = 2.1 * numpy.exp(-rate * times / steps) + 0.05 + 0.01 * rng.normal(size=len(times))
+                    if bound is not None and y.min() < bound:
+                        y += bound - y.min()
+                    cases.append(exponential_case(y, "Validation", bound, 10.0 * steps, times))
+    return cases
+
+
+def exponential_case(y, kind, bound, horizon, times=None):
+    at = numpy.arange(len(y)) if times is None else times
+    n = at[-1] + 1
     kept = numpy.array(trimmed(y, kind))
-    best = min((fit(kept, y[kept], n, bound, start) for start in numpy.geomspace(0.06, 35, 12)), key=lambda f: f[0])
+    starts = numpy.geomspace(0.06, 35, 12)
+    best = min((fit(at[kept], y[kept], n, bound, start) for start in starts), key=lambda f: f[0])
     rss, (a, rate, c), at_bound = best
-    decay = numpy.exp(-rate * kept / n)
+    decay = numpy.exp(-rate * at[kept] / n)
     columns = decay[:, None] if at_bound else numpy.column_stack([decay, numpy.ones(len(kept))])
     at_horizon = numpy.array([numpy.exp(-rate * horizon / n), 1.0])[: columns.shape[1]]
     covariance = rss / (len(kept) - 3) * numpy.linalg.inv(columns.T @ columns)
     d = numpy.diff(y, 2)
     return {
         "losses": y.tolist(),
+        **({} if times is None else {"times": times.tolist()}),
         "kind": kind,
         "lower_bound": bound,
         "horizon": horizon,

@@ -18,7 +18,7 @@ OUT = pathlib.Path(__file__).parents[2] / "server/core/tests/golden/mixture.json
 
 
 def main():
-    cases = list(all_cases(np.random.default_rng(3)))
+    cases = [*all_cases(np.random.default_rng(3)), *given_times(np.random.default_rng(5))]
     head = {"generator": "tests/golden/mixture.py", "versions": {m.__name__: m.__version__ for m in (np, scipy)}}
     lines = ",\n".join(json.dumps(case) for case in cases)
     OUT.write_text(f'{json.dumps(head)[:-1]}, "cases": [\n{lines}\n]}}\n')
@@ -40,14 +40,27 @@ def all_cases(rng):
         yield case(spiked, 0.0, 7.5 * n)
 
 
-def case(y, bound, horizon):
-    mean, sd = forecast(y, bound, horizon)
-    return {"losses": y.tolist(), "lower_bound": bound, "horizon": horizon, "mean": mean, "sd": sd}
+def given_times(rng):
+    """Losses at some steps of a trial: validation losses, and a training loss that was not taken at every step."""
+    for count, steps in ((12, 20), (16, 16), (16, 20), (16, 800), (60, 200)):
+        for rate in (0.6, 6.0):
+            for bound in (None, 0.0):
+                times = np.sort(rng.choice(np.arange(1, steps + 1), count, replace=False))
+                y = 2.1 * np.exp(-rate * times / steps) + 0.2 + 0.01 * rng.normal(size=count)
+                yield case(y, bound, 10.0 * steps, times)
 
 
-def forecast(y, bound, horizon):
+def case(y, bound, horizon, times=None):
+    mean, sd = forecast(y, bound, horizon, times)
+    given = {} if times is None else {"times": times.tolist()}
+    return {"losses": y.tolist(), **given, "lower_bound": bound, "horizon": horizon, "mean": mean, "sd": sd}
+
+
+def forecast(y, bound, horizon, times=None):
     y = np.array(y)
     n = len(y)
+    at = np.arange(n) if times is None else times
+    span = at[-1] + 1
     unit = np.ptp(y)
     middle = np.median(y)
     scaled = (y - middle) / unit
@@ -62,7 +75,7 @@ def forecast(y, bound, horizon):
     bins = scaled[first:].reshape(-1, m)
     medians = np.median(bins, axis=1, keepdims=True)
     z = np.clip(bins, medians - 3 * s1, medians + 3 * s1).mean(axis=1)
-    t = np.arange(1, n + 1)[first:].reshape(-1, m).mean(axis=1) / n
+    t = (at + 1)[first:].reshape(-1, m).mean(axis=1) / span
     count = len(z)
 
     nodes = [(exponential(rate), -np.log(64)) for rate in np.geomspace(0.05, 40, 64)]
@@ -96,7 +109,7 @@ def forecast(y, bound, horizon):
 
     w = np.exp(np.array(weights) - logsumexp(weights))
     # The first loss is at time 0 of the caller, step 1 of the window.
-    phi = np.array([phi_at(g, (horizon + 1) / n) for g, _ in nodes])
+    phi = np.array([phi_at(g, (horizon + 1) / span) for g, _ in nodes])
     e, a, sb, det = (np.array([f[key] for f in fits]) for key in ("e", "a", "sb", "det"))
     mu = e + a * phi
     mean = w @ mu

@@ -96,6 +96,40 @@ def test_stream_and_unary_give_the_same_schedule(api: Api) -> None:
     assert {step.phase for step in unary.line} == {f"PHASE_{p}" for p in ("TRIAL", "WARMUP", "STABLE", "COOLDOWN")}
 
 
+def by_validation() -> Any:
+    objective = number("Objective", "OBJECTIVE_VALIDATION")
+    return message("PaperPolicy", tau=100, tau_max=200, candidates=4, objective=objective)
+
+
+def test_a_search_goes_by_the_validation_loss(api: Api) -> None:
+    create(api, "job", "paper", paper=by_validation())
+    trainer = Trainer(api, "job", validate=True).run()
+    assert name("Done.Reason", trainer.done.reason) == "REASON_FINISHED"
+    stages = [stage for stage in api.ListStages(job="job").stages if stage.trials]
+    assert stages and all("of the validation loss" in stage.why for stage in stages)
+    for trial in (trial for stage in stages for trial in stage.trials):
+        assert [v.offset for v in trial.validations][-1] == trial.steps
+    assert api.GetJob(name="job").job.validation_loss == pytest.approx(trainer.network.validation_loss())
+
+
+def test_an_end_without_its_validations_is_refused(api: Api) -> None:
+    create(api, "job", "paper", paper=by_validation())
+    trainer = Trainer(api, "job", validate=True)
+    run = trainer.directive.run
+    losses = [1.0] * sum(piece.steps for piece in run.lr)
+    last = message("Validation", offset=run.validate_at[-1], loss=1.0)
+    report = message(
+        "Report", job="job", session=trainer.session, seq=trainer.directive.seq, train_losses=losses, finished=True
+    )
+    report.validations.append(last)
+    refusal = refused(api.Advance, report=report)
+    assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert f"lack the one at offset {run.validate_at[0]}, which the directive asks for" in refusal.text
+    assert api.GetJob(name="job").job.steps.search == 0
+    refusal = refused(api.OpenSession, job="job", takeover=True)
+    assert "capabilities.validate" in refusal.text
+
+
 class Mumbling(Trainer):
     """Repeats itself, says things late, and cuts its reports."""
 

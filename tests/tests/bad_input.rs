@@ -79,7 +79,7 @@ async fn sessions_are_fenced() {
 #[tokio::test]
 async fn nan_losses_are_information_and_a_wrong_end_is_refused() {
     let server = Server::start().await;
-    let capabilities = Some(Capabilities { replay: true });
+    let capabilities = Some(Capabilities { replay: true, validate: false });
     create(&server, "a", spec(2000, Policy::Scan(ScanPolicy::default()))).await.unwrap();
     let request = OpenSessionRequest { job: "a".into(), capabilities, ..OpenSessionRequest::default() };
     let opened = server.trainer().open_session(request).await.unwrap().into_inner();

@@ -5,8 +5,8 @@ use autolrs_core::{
     directive::DoneReason,
     lr_pieces,
     spec::{
-        CosineOptions, JobSpec, OpenBudget, PaperOptions, PolicySpec, ResolvedSpec, ScanOptions, WsdOptions,
-        resolve,
+        CosineOptions, JobSpec, Objective, OpenBudget, PaperOptions, PolicySpec, ResolvedSpec, ScanOptions,
+        WsdOptions, resolve,
     },
 };
 use autolrs_tests::sim::{Fault, Mishap, Optimum, Step, World};
@@ -21,6 +21,8 @@ enum Kind {
     /// A scan without a known budget.
     Open,
     Paper,
+    /// `paper` that goes by the validation loss where there is one.
+    ByValidation,
 }
 
 fn spec(kind: Kind, switch_every: u64) -> ResolvedSpec {
@@ -30,8 +32,10 @@ fn spec(kind: Kind, switch_every: u64) -> ResolvedSpec {
         }
         Kind::Wsd => (400, PolicySpec::Wsd(WsdOptions::default())),
         Kind::Scan | Kind::Open => (900, PolicySpec::Scan(ScanOptions::default())),
-        Kind::Paper => {
-            let options = PaperOptions { tau: Some(40), tau_max: Some(80), ..PaperOptions::default() };
+        Kind::Paper | Kind::ByValidation => {
+            let objective = matches!(kind, Kind::ByValidation).then_some(Objective::Validation);
+            let options =
+                PaperOptions { tau: Some(40), tau_max: Some(80), objective, ..PaperOptions::default() };
             (
                 600,
                 PolicySpec::Paper(PaperOptions { candidates: Some(4), trial_fraction: Some(0.2), ..options }),
@@ -61,7 +65,13 @@ fn kinds() -> impl Strategy<Value = Kind> {
 }
 
 fn known_kinds() -> impl Strategy<Value = Kind> {
-    prop_oneof![Just(Kind::Cosine), Just(Kind::Wsd), Just(Kind::Scan), Just(Kind::Paper)]
+    prop_oneof![
+        Just(Kind::Cosine),
+        Just(Kind::Wsd),
+        Just(Kind::Scan),
+        Just(Kind::Paper),
+        Just(Kind::ByValidation)
+    ]
 }
 
 /// (switch_every, losses on a device).
@@ -102,15 +112,15 @@ fn mishap() -> impl Strategy<Value = Mishap> {
     prop_oneof![Just(Mishap::Checkpoint), Just(Mishap::Crash), (5u32..60).prop_map(Mishap::Outage),]
 }
 
-fn undisturbed(kind: Kind, (every, device): (u64, bool), surface: Optimum) -> World {
-    let mut world = world(kind, (every, device), surface);
+fn undisturbed(kind: Kind, (every, device): (u64, bool), surface: Optimum, validates: bool) -> World {
+    let mut world = world(kind, (every, device), surface, validates);
     world.run();
     world
 }
 
 /// A job with an open budget is finished by an operator, always at the same place.
-fn world(kind: Kind, (every, device): (u64, bool), surface: Optimum) -> World {
-    let world = World::new(spec(kind, every), surface, device);
+fn world(kind: Kind, (every, device): (u64, bool), surface: Optimum, validates: bool) -> World {
+    let world = World::new(spec(kind, every), surface, device, validates);
     if matches!(kind, Kind::Open) { world.with_finish_after(700, 80) } else { world }
 }
 
@@ -120,10 +130,10 @@ proptest! {
     /// Losing, repeating and delaying messages and restarting the server change nothing, to the bit.
     #[test]
     fn the_network_and_the_server_may_fail(
-        kind in kinds(), losses in losses(), surface in breaking_surface(), faults in faults(),
+        kind in kinds(), losses in losses(), validates in any::<bool>(), surface in breaking_surface(), faults in faults(),
     ) {
-        let expected = undisturbed(kind, losses, surface);
-        let mut world = world(kind, losses, surface).with_faults(faults);
+        let expected = undisturbed(kind, losses, surface, validates);
+        let mut world = world(kind, losses, surface, validates).with_faults(faults);
         world.run();
         prop_assert_eq!(&world.refusals, &[]);
         prop_assert_eq!(bits(&world.trainer.line), bits(&expected.trainer.line));
@@ -132,18 +142,19 @@ proptest! {
         prop_assert_eq!(world.server.job().view().spent, expected.server.job().view().spent);
         prop_assert_eq!(world.trainer.slots(), expected.trainer.slots());
         prop_assert_eq!(world.server.kept_line(), expected.server.kept_line());
+        prop_assert_eq!(world.server.validations(), expected.server.validations());
     }
 
     /// A trainer that is killed and goes on from its checkpoint runs the same line in the end. (Not where an operator
     /// finishes the job: his wish is older than what is run again.)
     #[test]
     fn the_trainer_may_be_killed(
-        kind in known_kinds(), losses in losses(), faults in faults(),
+        kind in known_kinds(), losses in losses(), validates in any::<bool>(), faults in faults(),
         mishaps in prop::collection::vec((0u64..200, prop_oneof![Just(Mishap::Checkpoint), Just(Mishap::Crash)]), 0..8),
     ) {
         let surface = Optimum::default();
-        let expected = undisturbed(kind, losses, surface);
-        let mut world = world(kind, losses, surface).with_faults(faults).with_mishaps(mishaps);
+        let expected = undisturbed(kind, losses, surface, validates);
+        let mut world = world(kind, losses, surface, validates).with_faults(faults).with_mishaps(mishaps);
         world.run();
         prop_assert_eq!(&world.refusals, &[]);
         prop_assert_eq!(bits(&world.trainer.line), bits(&expected.trainer.line));
@@ -154,12 +165,12 @@ proptest! {
     /// the fallback's, and the server takes it over.
     #[test]
     fn the_server_may_be_away_for_long(
-        kind in kinds(), losses in losses(), surface in breaking_surface(), faults in faults(),
+        kind in kinds(), losses in losses(), validates in any::<bool>(), surface in breaking_surface(), faults in faults(),
         mishaps in prop::collection::vec((0u64..300, mishap()), 0..8),
     ) {
-        let expected = undisturbed(kind, losses, surface);
+        let expected = undisturbed(kind, losses, surface, validates);
         let budget = spec(kind, losses.0).budget.limit();
-        let mut world = world(kind, losses, surface).with_faults(faults).with_mishaps(mishaps);
+        let mut world = world(kind, losses, surface, validates).with_faults(faults).with_mishaps(mishaps);
         world.run();
         let line = bits(&world.trainer.line);
         prop_assert!(line.len() as u64 <= budget, "{} steps of {budget}", line.len());
@@ -184,14 +195,14 @@ proptest! {
     /// network with the same request at the same place.
     #[test]
     fn an_operator_is_obeyed_once(
-        kind in kinds(), losses in losses(), surface in surface(), faults in faults(), when in 0u64..900,
+        kind in kinds(), losses in losses(), validates in any::<bool>(), surface in surface(), faults in faults(), when in 0u64..900,
         request in prop_oneof![(0u64..200).prop_map(Mishap::Finish), Just(Mishap::Cancel)],
     ) {
         let spec = spec(kind, losses.0);
-        let mut world = World::new(spec.clone(), surface, losses.1).with_faults(faults).with_mishaps([(when, request)]);
+        let mut world = World::new(spec.clone(), surface, losses.1, validates).with_faults(faults).with_mishaps([(when, request)]);
         world.run();
         prop_assert_eq!(&world.refusals, &[]);
-        let mut expected = World::new(spec, surface, losses.1);
+        let mut expected = World::new(spec, surface, losses.1, validates);
         if let Some((at, effect)) = world.effect_at {
             expected = expected.with_request_at(at, effect, request);
         }
@@ -205,13 +216,13 @@ proptest! {
     /// Everything at once: no panic, no step beyond the budget, no refusal, and an end.
     #[test]
     fn anything_may_happen(
-        kind in kinds(), losses in losses(), surface in breaking_surface(), faults in faults(),
+        kind in kinds(), losses in losses(), validates in any::<bool>(), surface in breaking_surface(), faults in faults(),
         mishaps in prop::collection::vec((0u64..200, prop_oneof![
             4 => mishap(), 1 => (0u64..200).prop_map(Mishap::Finish), 1 => Just(Mishap::Cancel),
         ]), 0..12),
     ) {
         let budget = spec(kind, losses.0).budget.limit();
-        let mut world = world(kind, losses, surface).with_faults(faults).with_mishaps(mishaps);
+        let mut world = world(kind, losses, surface, validates).with_faults(faults).with_mishaps(mishaps);
         world.run();
         prop_assert!(world.trainer.line.len() as u64 <= budget, "{} steps of {budget}", world.trainer.line.len());
         prop_assert_eq!(&world.refusals, &[]);
@@ -222,7 +233,7 @@ proptest! {
 #[test]
 fn an_undisturbed_run_spends_its_budget() {
     for kind in [Kind::Cosine, Kind::Wsd, Kind::Scan, Kind::Paper] {
-        let world = undisturbed(kind, (1, false), Optimum::default());
+        let world = undisturbed(kind, (1, false), Optimum::default(), false);
         let spent = world.server.job().view().spent;
         assert_eq!(world.done(), DoneReason::Finished, "{kind:?}");
         assert_eq!(spent.total(), world.trainer.line.len() as u64, "{kind:?}");
@@ -232,10 +243,28 @@ fn an_undisturbed_run_spends_its_budget() {
 
 #[test]
 fn an_open_budget_is_spent_when_an_operator_says_so() {
-    let world = undisturbed(Kind::Open, (1, false), Optimum::default());
+    let world = undisturbed(Kind::Open, (1, false), Optimum::default(), false);
     let (view, line) = (world.server.job().view(), &world.trainer.line);
     assert_eq!((world.done(), view.spent.total()), (DoneReason::Finished, line.len() as u64));
     assert!((780..880).contains(&line.len()), "{}", line.len());
     let (stable, cooled) = (line[line.len() - 81].lr, line[line.len() - 1].lr);
     assert!((cooled * 81.0 / stable - 1.0).abs() < 1e-9, "{stable} to {cooled}");
+}
+
+/// A validation loss is asked for once at every place, and the training does not notice.
+#[test]
+fn validations_leave_the_training_alone() {
+    for kind in [Kind::Cosine, Kind::Wsd, Kind::Scan, Kind::Open] {
+        for losses in [(1, false), (8, true), (3, true)] {
+            let without = undisturbed(kind, losses, Optimum::default(), false);
+            let with = undisturbed(kind, losses, Optimum::default(), true);
+            assert_eq!(bits(&with.trainer.line), bits(&without.trainer.line), "{kind:?} {losses:?}");
+            assert!(without.validated.is_empty());
+            let reported = with.server.validations().into_iter();
+            let reported: Vec<_> =
+                reported.flat_map(|(seq, all)| all.into_iter().map(move |(at, _)| (seq, at))).collect();
+            assert_eq!(with.validated, reported, "{kind:?} {losses:?}");
+            assert!(reported.len() > 3, "{kind:?}: {reported:?}");
+        }
+    }
 }

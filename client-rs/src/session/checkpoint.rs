@@ -319,7 +319,11 @@ impl Machine {
         machine
     }
 
-    fn go_on_within(&mut self, within: Within, opened: &Opened) {
+    fn go_on_within(&mut self, mut within: Within, opened: &Opened) {
+        if opened.directive.seq == within.directive.seq {
+            // The server asks of this session what it can do.
+            within.directive = opened.directive.clone();
+        }
         self.slots.push(opened.directive.seq, opened.slot_ops.iter().copied());
         if !within.outbox.is_empty() {
             self.link = Link::Detached { heard: false };

@@ -1,7 +1,7 @@
 //! What follows a directive: the server's next one, a fallback, or the end.
 
 use super::{
-    Link, Machine, reason,
+    Link, LossesMissing, Machine, reason,
     segment::SegmentEnd,
     slots::restored,
     track::{Track, unnumbered, unnumbered_end, without_numbers},
@@ -10,6 +10,20 @@ use autolrs_core::{
     directive::{Directive, DoneReason, Slot, SlotOp},
     lr_pieces::Piece,
 };
+
+/// Nothing can follow a directive yet that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotReady {
+    /// Losses of its steps are still to be delivered.
+    #[error(transparent)]
+    Losses(#[from] LossesMissing),
+    /// A validation loss is.
+    #[error("give the validation loss after {offset} steps of the directive: its status is Validate")]
+    Validation {
+        /// Steps that were run.
+        offset: u64,
+    },
+}
 
 impl Machine {
     /// Puts a directive in force after the current one, whose losses are kept until the server has stored them.

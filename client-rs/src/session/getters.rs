@@ -1,6 +1,6 @@
 //! What can be asked of the machine.
 
-use super::{Due, Link, LossesMissing, Machine, Status};
+use super::{Due, Link, LossesMissing, Machine, NotReady};
 use autolrs_core::{
     directive::{Batches, DoneReason, Phase},
     lr_pieces::{self, Piece},
@@ -191,7 +191,7 @@ impl Machine {
         self.done.is_none() && self.track.complete()
     }
 
-    /// Fails while the directive has ended and losses of it are still to be delivered: nothing can follow then.
+    /// Fails while the directive has ended and something of it is still to be delivered: nothing can follow then.
     ///
     /// ```
     /// # use autolrs_client::session::*;
@@ -199,11 +199,17 @@ impl Machine {
     /// for _ in 0..3 {
     ///     machine.tick();
     /// }
-    /// assert_eq!(machine.ready(), Err(LossesMissing { offset: 3 }));
+    /// assert_eq!(machine.ready(), Err(NotReady::Losses(LossesMissing { offset: 3 })));
     /// ```
-    pub fn ready(&self) -> Result<(), LossesMissing> {
-        let ended = self.track.status(None) == Status::Ended && self.done.is_none();
-        if ended { Err(LossesMissing { offset: self.track.offset() }) } else { Ok(()) }
+    pub fn ready(&self) -> Result<(), NotReady> {
+        let offset = self.track.offset();
+        if self.done.is_some() || !self.track.has_ended() || self.track.complete() {
+            Ok(())
+        } else if self.track.is_drained() {
+            Err(NotReady::Validation { offset })
+        } else {
+            Err(NotReady::Losses(LossesMissing { offset }))
+        }
     }
 
     /// Whether it is worth waiting for an answer.

@@ -139,7 +139,7 @@ impl Machine {
             self.enter(directive);
             self.link = Link::Up;
             for validation in late {
-                self.track.segment.validate(0, validation.loss);
+                self.track.validate(validation.loss);
             }
             return true;
         }

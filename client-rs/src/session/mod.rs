@@ -10,6 +10,7 @@ mod slots;
 mod track;
 
 pub use checkpoint::{BadCheckpoint, Checkpoint, LossesMissing};
+pub use endings::NotReady;
 pub use inputs::Refused;
 
 use autolrs_core::{
@@ -42,7 +43,9 @@ pub const MAX_LOSSES_PER_REPORT: usize = 4096;
 /// 2. Run a step at [`Machine::lr`] and call [`Machine::record`]. Losses that arrive later (from a device) are
 ///    given with [`Machine::losses`], in order, and the step itself with [`Machine::tick`]; use one way or the other.
 ///    On [`Status::WantLosses`] deliver at least [`Machine::wanted`] losses of the directive and look at
-///    [`Machine::status`] again. On [`Status::Ended`] deliver all of them and run no further step.
+///    [`Machine::status`] again. On [`Status::Validate`] give a [`Machine::validation`] and look again: training goes on
+///    as if it had not been measured. On [`Status::Ended`] deliver all losses and run no further step. A resumed trainer
+///    looks at [`Machine::status`] before its first step.
 /// 3. After the end: let reports flow until [`Machine::waiting`] is false, then begin at 1. If no answer comes within
 ///    the time that training may stand still, or [`Machine::expects_answer`] is false, call
 ///    [`Machine::handle_silence`]: the fallback is in force then.
@@ -129,6 +132,9 @@ pub enum Status {
     LrChanged,
     /// Deliver losses first, see [`Machine::wanted`].
     WantLosses,
+    /// Measure the validation loss of the state at hand, give it with [`Machine::validation`], and look at
+    /// [`Machine::status`] again. Only for a trainer that said it can.
+    Validate,
     /// Run none: deliver all losses and wait for the next directive.
     Ended,
 }
@@ -304,7 +310,8 @@ impl Machine {
         self.status_after(self.track.lr())
     }
 
-    /// A validation loss of the state after the steps run so far.
+    /// A validation loss of the state after the steps run so far. On [`Status::Validate`] it is the answer; one that is
+    /// not asked for may come at any time. The first one after a step stands.
     ///
     /// ```
     /// # use autolrs_client::session::*;
@@ -313,8 +320,12 @@ impl Machine {
     /// machine.validation(0.6);
     /// ```
     pub fn validation(&mut self, loss: f64) {
-        let offset = self.track.offset();
-        if !self.track.segment.validate(offset, loss) {
+        let asked = self.track.owes_validation();
+        let kept = self.track.validate(loss);
+        if asked {
+            self.settle(true);
+        }
+        if !kept {
             let notice = format!(
                 "more than {MAX_VALIDATIONS} validation losses in one directive: not all are reported"
             );

@@ -103,9 +103,9 @@ impl Segment {
         &self.validations[self.validations_received..]
     }
 
-    /// Keeps a validation loss. False: there are too many.
-    pub(super) fn validate(&mut self, offset: u64, loss: f64) -> bool {
-        let room = self.validations.len() < MAX_VALIDATIONS;
+    /// Keeps a validation loss and room for `reserved` more. False: there are too many.
+    pub(super) fn validate(&mut self, offset: u64, loss: f64, reserved: usize) -> bool {
+        let room = self.validations.len() + reserved < MAX_VALIDATIONS;
         if room {
             self.validations.push(Validation { offset, loss });
         }

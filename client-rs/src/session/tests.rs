@@ -15,6 +15,7 @@ fn run(seq: u64, phase: Phase, steps: u64, lr: f64) -> Directive {
         stop_if: vec![StopIf::NonFinite],
         stage: 0,
         trial: (phase == Phase::Trial).then_some(0),
+        validate_at: Vec::new(),
     };
     Directive {
         seq,
@@ -24,6 +25,13 @@ fn run(seq: u64, phase: Phase, steps: u64, lr: f64) -> Directive {
         fallback: None,
         fallback_on_stop: None,
     }
+}
+
+fn validated(at: &[u64], mut directive: Directive) -> Directive {
+    if let Action::Run(run) = &mut directive.action {
+        run.validate_at = at.to_vec();
+    }
+    directive
 }
 
 fn done(seq: u64, reason: DoneReason) -> Directive {
@@ -343,6 +351,108 @@ fn validations_are_reported_and_late_ones_go_with_the_next_directive() {
     assert_eq!((m.due(), m.poll_report().unwrap().validations), (Due::Soon, vec![at(0, 1.4)]));
     m.handle_ack(ack(4, 0));
     assert_eq!(m.due(), Due::Heartbeat);
+}
+
+fn offsets(report: &Report) -> Vec<u64> {
+    report.validations.iter().map(|v| v.offset).collect()
+}
+
+#[test]
+fn a_validation_is_asked_for_where_it_is_due_and_the_end_waits_for_it() {
+    let mut m = machine(validated(&[2, 3], run(1, Phase::Trial, 3, 0.1)));
+    m.validation(9.0);
+    assert_eq!((m.record(1.0), m.record(1.0)), (Status::GoOn, Status::Validate));
+    assert_eq!(m.status(), Status::Validate, "until it is given");
+    m.validation(0.5);
+    assert_eq!((m.status(), m.record(1.0)), (Status::GoOn, Status::Validate));
+    assert!(!m.waiting() && matches!(m.ready(), Err(NotReady::Validation { offset: 3 })));
+    assert!(!m.poll_report().unwrap().finished);
+    m.validation(f64::NAN);
+    assert_eq!((m.status(), m.waiting(), m.due()), (Status::Ended, true, Due::Now));
+    let report = m.poll_report().unwrap();
+    assert_eq!((offsets(&report), report.finished), (vec![0, 2, 3], true));
+    m.handle_ack(ack(1, 0));
+    assert_eq!(offsets(&m.poll_report().unwrap()), [0, 2, 3], "the server has lost its memory");
+}
+
+#[test]
+fn with_late_losses_the_last_state_is_validated_once_all_are_known() {
+    for last in [1.0, f64::NAN] {
+        let mut m = Machine::open("job", 0.01, opened(validated(&[8], run(1, Phase::Stable, 8, 0.1)), 8));
+        (0..7).for_each(|_| assert_eq!(m.tick(), Status::GoOn));
+        assert_eq!((m.tick(), m.wanted()), (Status::WantLosses, 8));
+        m.losses(&[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, last]);
+        if last.is_nan() {
+            assert_eq!(
+                (m.status(), m.waiting()),
+                (Status::Ended, true),
+                "a state that broke is not validated"
+            );
+        } else {
+            assert_eq!((m.status(), m.waiting()), (Status::Validate, false));
+            m.validation(0.5);
+            assert_eq!((m.status(), m.waiting()), (Status::Ended, true));
+        }
+    }
+}
+
+#[test]
+fn a_stop_makes_later_validations_moot_but_not_those_before_it() {
+    let directive = validated(&[2, 4, 6], run(1, Phase::Trial, 8, 0.1));
+    let mut m = Machine::open("job", 0.01, opened(directive, 4));
+    assert_eq!((m.record(f64::NAN), m.record(1.0)), (Status::GoOn, Status::Validate));
+    m.validation(0.5);
+    assert_eq!((m.record(1.0), m.record(1.0), m.waiting()), (Status::GoOn, Status::Ended, true));
+    assert_eq!(offsets(&m.poll_report().unwrap()), [2]);
+}
+
+#[test]
+fn an_interrupt_waits_for_no_validation_at_its_own_place() {
+    let mut m = machine(validated(&[1, 2], run(1, Phase::Stable, 5, 0.1)));
+    assert_eq!(m.record(1.0), Status::Validate);
+    m.handle_ack(Ack { interrupt: Some(3), ..ack(1, 1) });
+    assert_eq!(m.status(), Status::Validate);
+    m.validation(0.5);
+    assert_eq!((m.status(), m.waiting()), (Status::Ended, true));
+    let report = m.poll_report().unwrap();
+    assert_eq!((offsets(&report), report.stopped_because), (vec![1], Some(StoppedBecause::Interrupt(3))));
+}
+
+#[test]
+fn a_trainer_that_went_on_without_its_validation_still_owes_it() {
+    let mut m = machine(validated(&[1], run(1, Phase::Stable, 2, 0.1)));
+    assert_eq!([m.record(1.0), m.record(1.0), m.record(1.0)], [Status::Validate; 3]);
+    assert!(!m.waiting() && m.offset() == 2);
+    m.validation(0.5);
+    assert_eq!((offsets(&m.poll_report().unwrap()), m.waiting()), (vec![1], true));
+}
+
+#[test]
+fn validations_of_the_trainer_leave_room_for_those_that_are_asked_for() {
+    let mut m = machine(validated(&[1], run(1, Phase::Stable, 1, 0.1)));
+    (0..2 * MAX_VALIDATIONS).for_each(|_| m.validation(1.0));
+    assert!(m.take_notices()[0].contains("not all are reported"));
+    assert_eq!(m.record(1.0), Status::Validate);
+    m.validation(0.5);
+    let report = m.poll_report().unwrap();
+    assert_eq!((report.validations.len(), report.validations.last().unwrap().offset), (MAX_VALIDATIONS, 1));
+}
+
+#[test]
+fn a_checkpoint_knows_which_validations_are_owed() {
+    let directive = validated(&[1, 3], run(1, Phase::Stable, 5, 0.1));
+    let mut m = machine(directive.clone());
+    m.record(1.0);
+    assert_eq!(reload(&m, directive.clone()).status(), Status::Validate);
+    m.validation(0.5);
+    let mut again = reload(&m, directive.clone());
+    assert_eq!(
+        (again.status(), again.record(1.0), again.record(1.0)),
+        (Status::GoOn, Status::GoOn, Status::Validate)
+    );
+    assert_eq!(offsets(&again.poll_report().unwrap()), [1]);
+    let mut unable = reload(&m, validated(&[], directive));
+    assert_eq!((unable.record(1.0), unable.record(1.0)), (Status::GoOn, Status::GoOn));
 }
 
 #[test]

@@ -32,8 +32,13 @@ pub(super) struct Track {
     lr: Option<f64>,
     judge: Judge,
     wish: Option<Wish>,
+    /// Steps done at which a validation loss is owed next; [`NEVER`] once none is.
+    validation_at: u64,
     ended: bool,
 }
+
+/// More steps than a directive can have.
+const NEVER: u64 = u64::MAX;
 
 impl Track {
     /// A directive before its first step.
@@ -58,11 +63,13 @@ impl Track {
             steps,
             offset,
             wish: None,
+            validation_at: NEVER,
             ended: segment.end.is_some(),
             segment,
             directive,
         };
         track.reserve();
+        track.plan_validation();
         track.settle(true);
         track
     }
@@ -72,6 +79,12 @@ impl Track {
     fn reserve(&mut self) {
         let left = (self.steps - self.segment.losses.len() as u64).min(MAX_RUN_STEPS);
         self.segment.losses.reserve(usize::try_from(left).unwrap_or(0));
+    }
+
+    fn plan_validation(&mut self) {
+        let asked = self.directive.run().map_or(&[][..], |run| &run.validate_at);
+        let missing = |at: &&u64| self.segment.validations.iter().all(|known| known.offset != **at);
+        self.validation_at = asked.iter().find(missing).copied().unwrap_or(NEVER);
     }
 
     pub(super) fn seq(&self) -> u64 {
@@ -141,6 +154,29 @@ impl Track {
         lr
     }
 
+    /// A validation loss of the state at hand, or the answer to the one that is owed. False: there are too many.
+    pub(super) fn validate(&mut self, loss: f64) -> bool {
+        if self.validation_at > self.offset {
+            let asked = self.run().map_or(0, |run| run.validate_at.len());
+            return self.segment.validate(self.offset, loss, asked);
+        }
+        let kept = self.segment.validate(self.validation_at, loss, 0);
+        self.plan_validation();
+        kept
+    }
+
+    /// Whether a validation loss is to be given before the next step, or before the end. At an end that came early none
+    /// is needed any more; whether it did is known once every loss is.
+    pub(super) fn owes_validation(&self) -> bool {
+        let moot = self.ended && (self.offset < self.steps || self.stop().is_some());
+        self.validation_at < self.offset || (self.validation_at == self.offset && !moot)
+    }
+
+    /// No further step belongs to it.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// The next losses, in order. Losses beyond the steps run are not taken.
     pub(super) fn losses(&mut self, losses: &[f64]) {
         let room = usize::try_from(self.offset - self.known()).unwrap_or(usize::MAX);
@@ -162,16 +198,17 @@ impl Track {
         }
         self.end_at_stop();
         let drained = self.is_drained();
+        let at_end = self.offset == self.steps;
+        let free = heed && drained && !at_end && self.validation_at >= self.offset;
         let obeyed = match self.wish {
-            Some(Wish::Interrupt(number)) if heed && drained && self.stop().is_none() => {
+            Some(Wish::Interrupt(number)) if free && self.stop().is_none() => {
                 Some(SegmentEnd::Interrupted(number))
             }
             _ => None,
         };
         let wished = obeyed.is_some() || (heed && self.wish == Some(Wish::Stop));
-        let at_end = self.offset == self.steps;
         self.ended |= at_end || (wished && is_switch_point(self.offset, self.switch_every, self.steps));
-        if self.ended && drained {
+        if self.ended && drained && !self.owes_validation() {
             let stopped = self.stop().map(SegmentEnd::Stopped);
             let completed = at_end.then_some(SegmentEnd::Completed);
             self.segment.end = stopped.or(completed).or(obeyed);
@@ -187,6 +224,7 @@ impl Track {
             self.ended = true;
             self.offset = end;
             self.segment.losses.truncate(usize::try_from(end).unwrap_or(usize::MAX));
+            self.segment.validations.retain(|known| known.offset <= end);
         }
     }
 
@@ -203,13 +241,26 @@ impl Track {
     /// What the trainer has to do before the next step. `before` is the LR of the last.
     pub(super) fn status(&self, before: Option<f64>) -> Status {
         if self.ended {
-            Status::Ended
+            self.status_at_end()
         } else if self.known() < self.wanted() {
             Status::WantLosses
+        } else if self.validation_at <= self.offset {
+            Status::Validate
         } else if self.lr != before {
             Status::LrChanged
         } else {
             Status::GoOn
+        }
+    }
+
+    /// Whether the last state is to be validated is known once every loss is.
+    fn status_at_end(&self) -> Status {
+        if !self.owes_validation() {
+            Status::Ended
+        } else if self.is_drained() {
+            Status::Validate
+        } else {
+            Status::WantLosses
         }
     }
 
@@ -233,6 +284,7 @@ pub(super) fn unnumbered(
         stop_if: Vec::new(),
         stage,
         trial: None,
+        validate_at: Vec::new(),
     };
     Directive {
         seq: 0,

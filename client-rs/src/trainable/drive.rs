@@ -1,7 +1,7 @@
 //! The driver's parts, which both sessions put together: slots first, then batches, then steps.
 
 use super::Trainable;
-use crate::transport::Handle;
+use crate::{session::Status, transport::Handle};
 use autolrs_core::directive::SlotOp;
 
 /// Before anything else: a state that was loaded from a checkpoint goes into its slot as well.
@@ -32,8 +32,12 @@ pub(crate) fn enter<T: Trainable>(session: &Handle, trainable: &mut T) -> Result
     }
 }
 
-/// Runs one step.
+/// Runs one step, or measures the validation loss that is due before the next.
 pub(crate) fn step<T: Trainable>(session: &Handle, trainable: &mut T) -> Result<(), T::Error> {
+    if session.status() == Status::Validate {
+        session.validation(trainable.validate()?);
+        return Ok(());
+    }
     let loss = trainable.step(session.lr())?;
     session.record(loss);
     trainable.after_step(session)

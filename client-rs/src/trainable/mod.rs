@@ -72,6 +72,13 @@ pub trait Trainable {
     /// the step. A loss that is NaN or infinite is an answer, not an error: searches try LRs that diverge.
     fn step(&mut self, lr: f64) -> Result<f64, Self::Error>;
 
+    /// Measures the validation loss of the state and leaves it as it is, its generator of random numbers too. Called
+    /// only in a session that was opened with [`crate::SessionConfig::validate`]; the default, which can't, then ends the
+    /// training.
+    fn validate(&mut self) -> Result<f64, Self::Error> {
+        Err(Error::CannotValidate.into())
+    }
+
     /// Copies the state into the slot, replacing what it holds.
     fn save_slot(&mut self, slot: Slot) -> Result<(), Self::Error>;
 

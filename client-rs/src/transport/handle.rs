@@ -173,7 +173,8 @@ impl Handle {
         self.0.lock().machine.wanted()
     }
 
-    /// A validation loss of the state after the steps run so far.
+    /// A validation loss of the state after the steps run so far: the answer to [`Status::Validate`], or one that is
+    /// not asked for.
     ///
     /// ```
     /// # use autolrs_client::{blocking::Session, *};
@@ -188,7 +189,14 @@ impl Handle {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn validation(&self, loss: f64) {
-        self.0.lock().machine.validation(loss);
+        let waiting = {
+            let mut state = self.0.lock();
+            state.machine.validation(loss);
+            state.machine.waiting()
+        };
+        if waiting {
+            self.0.wake();
+        }
     }
 
     /// After a resume: the slot that the state which the trainer has loaded belongs into as well, before anything else;

@@ -53,6 +53,7 @@ pub(super) struct Ask {
     /// With `restart`: the job's new spec.
     pub(super) spec: Option<JobSpec>,
     pub(super) replay: bool,
+    pub(super) validate: bool,
 }
 
 impl Link {
@@ -93,7 +94,7 @@ impl Link {
             resume: ask.resume.as_ref().map(wire::resume),
             takeover: ask.takeover,
             restart: ask.restart,
-            capabilities: Some(v1::Capabilities { replay: ask.replay }),
+            capabilities: Some(v1::Capabilities { replay: ask.replay, validate: ask.validate }),
             holder: Some(v1::Holder { host: holder.host, pid: holder.pid }),
             spec: ask.spec.as_ref().map(wire::job_spec),
         };

@@ -40,6 +40,7 @@ pub(super) async fn open(config: &SessionConfig) -> Result<(Machine, Option<Link
         restart: config.restart && checkpoint.is_none(),
         spec: None,
         replay: config.replay,
+        validate: config.validate,
     };
     match persist(&mut link, config, &mut ask).await {
         Ok(opened) => {

@@ -88,7 +88,9 @@ fn run(message: &v1::Run) -> Result<Run, Unreadable> {
         return Err(Unreadable("run.lr"));
     }
     let stop_if = message.stop_if.iter().map(stop_if).collect::<Result<Vec<_>, _>>()?;
-    Ok(Run { phase, batches, lr, stop_if, stage: message.stage, trial: message.trial })
+    let v1::Run { stage, trial, .. } = *message;
+    let run = Run { phase, batches, lr, stop_if, stage, trial, validate_at: message.validate_at.clone() };
+    if run.validates_in_order() { Ok(run) } else { Err(Unreadable("run.validate_at")) }
 }
 
 fn piece(message: &v1::LrPiece) -> Result<Piece, Unreadable> {

@@ -3,7 +3,7 @@
 use super::directive;
 use autolrs_core::{
     forecast::Forecaster,
-    spec::{JobSpec, LossBound, PolicySpec},
+    spec::{JobSpec, LossBound, Objective, PolicySpec},
 };
 use autolrs_proto::v1::{self, job_spec};
 
@@ -43,6 +43,7 @@ fn policy(policy: &PolicySpec) -> job_spec::Policy {
             warmup_steps: o.warmup_steps,
             warmup_lr: o.warmup_lr,
             forecaster: o.forecaster.map(|forecaster| wire_forecaster(forecaster).into()),
+            objective: o.objective.map(|objective| wire_objective(objective).into()),
         }),
         PolicySpec::Constant(o) => {
             job_spec::Policy::Constant(v1::ConstantPolicy { lr: o.lr, warmup_steps: o.warmup_steps })
@@ -93,5 +94,13 @@ const fn wire_forecaster(forecaster: Forecaster) -> v1::Forecaster {
     match forecaster {
         Forecaster::Exponential => v1::Forecaster::Exponential,
         Forecaster::Mixture => v1::Forecaster::Mixture,
+    }
+}
+
+const fn wire_objective(objective: Objective) -> v1::Objective {
+    match objective {
+        Objective::Auto => v1::Objective::Auto,
+        Objective::Training => v1::Objective::Training,
+        Objective::Validation => v1::Objective::Validation,
     }
 }

@@ -122,6 +122,11 @@ pub struct Run {
     /// Number of the trial in its stage's search, from 0. Absent: not a trial.
     #[prost(uint32, optional, tag = "6")]
     pub trial: ::core::option::Option<u32>,
+    /// Offsets (steps of the segment done) at which the trainer measures a validation loss before it goes on: ascending, 1
+    /// to the number of steps. Sent only to a trainer that can. A segment that ends early needs those before its end, one
+    /// that runs to its last step needs all.
+    #[prost(uint64, repeated, tag = "8")]
+    pub validate_at: ::prost::alloc::vec::Vec<u64>,
 }
 /// Nested message and enum types in `Run`.
 pub mod run {
@@ -839,6 +844,9 @@ pub struct PaperPolicy {
     /// What forecasts the loss at a stage's end from a trial. Default exponential, as published.
     #[prost(enumeration = "Forecaster", optional, tag = "8")]
     pub forecaster: ::core::option::Option<i32>,
+    /// Which loss the searches go by. Default auto, as published.
+    #[prost(enumeration = "Objective", optional, tag = "9")]
+    pub objective: ::core::option::Option<i32>,
 }
 /// Options of the policy `constant`.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -1094,6 +1102,45 @@ impl Forecaster {
         }
     }
 }
+/// The loss that a search goes by. Where the trainer does not measure validation losses (Capabilities.validate) it is the
+/// training loss, and Job.warnings says so. Guards always judge training losses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Objective {
+    /// Not a value to set: refused.
+    Unspecified = 0,
+    /// As published: the training loss until a stage of tau_max steps is behind, the validation loss after (16 evaluations a
+    /// trial).
+    Auto = 1,
+    /// The training loss.
+    Training = 2,
+    /// The validation loss from the first search on.
+    Validation = 3,
+}
+impl Objective {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "OBJECTIVE_UNSPECIFIED",
+            Self::Auto => "OBJECTIVE_AUTO",
+            Self::Training => "OBJECTIVE_TRAINING",
+            Self::Validation => "OBJECTIVE_VALIDATION",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OBJECTIVE_UNSPECIFIED" => Some(Self::Unspecified),
+            "OBJECTIVE_AUTO" => Some(Self::Auto),
+            "OBJECTIVE_TRAINING" => Some(Self::Training),
+            "OBJECTIVE_VALIDATION" => Some(Self::Validation),
+            _ => None,
+        }
+    }
+}
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1206,6 +1253,101 @@ pub struct Schedule {
     #[prost(message, repeated, tag = "7")]
     pub commits: ::prost::alloc::vec::Vec<Commit>,
 }
+/// Losses of one directive, from the trainer. A loss is known by (job, session, seq, offset): one that the server holds
+/// already is ignored, so a report may be repeated. An empty report is a heartbeat; send one every 20 s when nothing
+/// else is sent.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Report {
+    /// Name of the job.
+    #[prost(string, tag = "1")]
+    pub job: ::prost::alloc::string::String,
+    /// The session, from OpenSessionResponse. A newer session fences this one.
+    #[prost(uint64, tag = "2")]
+    pub session: u64,
+    /// The directive (or the fallback that the trainer has adopted) that the losses belong to.
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+    /// Offset of the first of train_losses in the directive, from 0.
+    #[prost(uint64, tag = "4")]
+    pub first_offset: u64,
+    /// Training losses of consecutive steps, in order. NaN and infinite are allowed: they are information.
+    #[prost(double, repeated, tag = "5")]
+    pub train_losses: ::prost::alloc::vec::Vec<f64>,
+    /// Validation losses, in any order: those that Run.validate_at asks for, and any other. The first one of an offset
+    /// stands.
+    #[prost(message, repeated, tag = "6")]
+    pub validations: ::prost::alloc::vec::Vec<Validation>,
+    /// The directive's segment has ended, train_losses ends with its last loss, and every validation loss that it needs is
+    /// there (in this report or an earlier one). The answer carries the next directive.
+    #[prost(bool, tag = "7")]
+    pub finished: bool,
+    /// Why it ended before its last step. Absent: it ran to its last step, or it has not ended.
+    #[prost(message, optional, tag = "8")]
+    pub stopped_because: ::core::option::Option<StoppedBecause>,
+}
+/// A validation loss.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct Validation {
+    /// Steps of the directive that had been done when it was measured, from 0.
+    #[prost(uint64, tag = "1")]
+    pub offset: u64,
+    /// Loss units. NaN and infinite are allowed.
+    #[prost(double, tag = "2")]
+    pub loss: f64,
+}
+/// Why a segment ended early.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoppedBecause {
+    /// The cause.
+    #[prost(oneof = "stopped_because::Cause", tags = "1, 2")]
+    pub cause: ::core::option::Option<stopped_because::Cause>,
+}
+/// Nested message and enum types in `StoppedBecause`.
+pub mod stopped_because {
+    /// A stop rule that matched.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct StopRule {
+        /// Position of the rule in Run.stop_if, from 0.
+        #[prost(uint32, tag = "1")]
+        pub rule: u32,
+        /// Offset of the loss at which it matched first.
+        #[prost(uint64, tag = "2")]
+        pub offset: u64,
+    }
+    /// The cause.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Cause {
+        /// A stop rule matched. The server judges the losses again and refuses a wrong answer.
+        #[prost(message, tag = "1")]
+        StopRule(StopRule),
+        /// The trainer obeyed Ack.interrupt; this is the interrupt's number.
+        #[prost(uint64, tag = "2")]
+        Interrupt(u64),
+    }
+}
+/// The answer to a report.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Ack {
+    /// The session that the report came from.
+    #[prost(uint64, tag = "1")]
+    pub session: u64,
+    /// The directive that this answer is about: the report's, or an earlier one that the server lacks losses of.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    /// Losses of `seq` that the server holds: send on from this offset. A report beyond it changed nothing.
+    #[prost(uint64, tag = "3")]
+    pub received_through: u64,
+    /// Every directive up to this seq is closed and stored: its losses need not be kept. 0: none.
+    #[prost(uint64, tag = "4")]
+    pub durable_seq: u64,
+    /// What follows `seq`, once its end was decided. Ignore it unless you wait for what follows `seq`.
+    #[prost(message, optional, tag = "5")]
+    pub directive: ::core::option::Option<Directive>,
+    /// An operator asks: end the segment at the next switch point, and report this number in stopped_because.
+    /// Absent: go on.
+    #[prost(uint64, optional, tag = "6")]
+    pub interrupt: ::core::option::Option<u64>,
+}
 /// A stretch of training with one committed LR, and the search before it: what explains the choice.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Stage {
@@ -1227,7 +1369,8 @@ pub struct Stage {
     /// Its standard deviation, in loss units.
     #[prost(double, optional, tag = "6")]
     pub forecast_sd: ::core::option::Option<f64>,
-    /// Mean of the stage's last losses (at most 10). Absent: the stage has not ended, or the policy has no such stages.
+    /// Mean of the stage's last losses (at most 10); of a stage whose search went by the validation loss, the one at its
+    /// end. Absent: the stage has not ended, or the policy has no such stages.
     #[prost(double, optional, tag = "7")]
     pub end_loss: ::core::option::Option<f64>,
     /// What the choice was read from: the posterior of the search, or the curve through the scores.
@@ -1258,6 +1401,10 @@ pub struct Trial {
     /// Its training losses, down-sampled to means of equal bins, at most 128.
     #[prost(double, repeated, tag = "7")]
     pub losses: ::prost::alloc::vec::Vec<f64>,
+    /// Its validation losses where the policy asked for some. Then `score` is read from them; if not, from the training
+    /// losses.
+    #[prost(message, repeated, tag = "8")]
+    pub validations: ::prost::alloc::vec::Vec<Validation>,
 }
 /// Nested message and enum types in `Trial`.
 pub mod trial {
@@ -2660,99 +2807,6 @@ pub mod job_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-/// Losses of one directive, from the trainer. A loss is known by (job, session, seq, offset): one that the server holds
-/// already is ignored, so a report may be repeated. An empty report is a heartbeat; send one every 20 s when nothing
-/// else is sent.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Report {
-    /// Name of the job.
-    #[prost(string, tag = "1")]
-    pub job: ::prost::alloc::string::String,
-    /// The session, from OpenSessionResponse. A newer session fences this one.
-    #[prost(uint64, tag = "2")]
-    pub session: u64,
-    /// The directive (or the fallback that the trainer has adopted) that the losses belong to.
-    #[prost(uint64, tag = "3")]
-    pub seq: u64,
-    /// Offset of the first of train_losses in the directive, from 0.
-    #[prost(uint64, tag = "4")]
-    pub first_offset: u64,
-    /// Training losses of consecutive steps, in order. NaN and infinite are allowed: they are information.
-    #[prost(double, repeated, tag = "5")]
-    pub train_losses: ::prost::alloc::vec::Vec<f64>,
-    /// Validation losses, in any order.
-    #[prost(message, repeated, tag = "6")]
-    pub validations: ::prost::alloc::vec::Vec<Validation>,
-    /// The directive's segment has ended and train_losses ends with its last loss. The answer carries the next directive.
-    #[prost(bool, tag = "7")]
-    pub finished: bool,
-    /// Why it ended before its last step. Absent: it ran to its last step, or it has not ended.
-    #[prost(message, optional, tag = "8")]
-    pub stopped_because: ::core::option::Option<StoppedBecause>,
-}
-/// A validation loss.
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
-pub struct Validation {
-    /// Steps of the directive that had been done when it was measured, from 0.
-    #[prost(uint64, tag = "1")]
-    pub offset: u64,
-    /// Loss units. NaN and infinite are allowed.
-    #[prost(double, tag = "2")]
-    pub loss: f64,
-}
-/// Why a segment ended early.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct StoppedBecause {
-    /// The cause.
-    #[prost(oneof = "stopped_because::Cause", tags = "1, 2")]
-    pub cause: ::core::option::Option<stopped_because::Cause>,
-}
-/// Nested message and enum types in `StoppedBecause`.
-pub mod stopped_because {
-    /// A stop rule that matched.
-    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-    pub struct StopRule {
-        /// Position of the rule in Run.stop_if, from 0.
-        #[prost(uint32, tag = "1")]
-        pub rule: u32,
-        /// Offset of the loss at which it matched first.
-        #[prost(uint64, tag = "2")]
-        pub offset: u64,
-    }
-    /// The cause.
-    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
-    pub enum Cause {
-        /// A stop rule matched. The server judges the losses again and refuses a wrong answer.
-        #[prost(message, tag = "1")]
-        StopRule(StopRule),
-        /// The trainer obeyed Ack.interrupt; this is the interrupt's number.
-        #[prost(uint64, tag = "2")]
-        Interrupt(u64),
-    }
-}
-/// The answer to a report.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Ack {
-    /// The session that the report came from.
-    #[prost(uint64, tag = "1")]
-    pub session: u64,
-    /// The directive that this answer is about: the report's, or an earlier one that the server lacks losses of.
-    #[prost(uint64, tag = "2")]
-    pub seq: u64,
-    /// Losses of `seq` that the server holds: send on from this offset. A report beyond it changed nothing.
-    #[prost(uint64, tag = "3")]
-    pub received_through: u64,
-    /// Every directive up to this seq is closed and stored: its losses need not be kept. 0: none.
-    #[prost(uint64, tag = "4")]
-    pub durable_seq: u64,
-    /// What follows `seq`, once its end was decided. Ignore it unless you wait for what follows `seq`.
-    #[prost(message, optional, tag = "5")]
-    pub directive: ::core::option::Option<Directive>,
-    /// An operator asks: end the segment at the next switch point, and report this number in stopped_because.
-    /// Absent: go on.
-    #[prost(uint64, optional, tag = "6")]
-    pub interrupt: ::core::option::Option<u64>,
-}
 /// Asks for the session of a job.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OpenSessionRequest {
@@ -2801,6 +2855,10 @@ pub struct Capabilities {
     /// Gives the same batches once more.
     #[prost(bool, tag = "1")]
     pub replay: bool,
+    /// Measures validation losses when asked (Run.validate_at). A job whose directive asks for some refuses a session that
+    /// can't.
+    #[prost(bool, tag = "2")]
+    pub validate: bool,
 }
 /// The session.
 #[derive(Clone, PartialEq, ::prost::Message)]

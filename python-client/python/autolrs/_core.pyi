@@ -41,6 +41,7 @@ class Session:
         connect_timeout: float,
         decision_timeout: float,
         replay: bool,
+        validate: bool,
         switch_every: int,
     ) -> None: ...
     @property

@@ -20,7 +20,7 @@ from autolrs._spec import Request
 from autolrs._streams import Mark
 
 # What `_core.Session.record`, `tick` and `status` answer.
-GO_ON, LR_CHANGED, ENDED, WANT_LOSSES = 0, 1, 2, 3
+GO_ON, LR_CHANGED, ENDED, WANT_LOSSES, VALIDATE = 0, 1, 2, 3, 4
 
 # Seconds that a schedule that was not closed may hold up the interpreter's exit.
 EXIT_TIMEOUT = 2.0
@@ -80,6 +80,10 @@ class Follower(ABC):
     def _pending_losses(self) -> list[float]:
         """The losses that have not reached the session yet, in order."""
 
+    @abstractmethod
+    def _measured_validation(self) -> float:
+        """The validation loss of the state at hand, measured without a trace."""
+
     # -- opening
 
     def _open(self, resume: bytes | None = None) -> None:
@@ -119,6 +123,7 @@ class Follower(ABC):
             connect_timeout=request.connect_timeout,
             decision_timeout=request.decision_timeout,
             replay=True,
+            validate=request.validate,
             switch_every=request.switch_every,
         )
 
@@ -137,17 +142,28 @@ class Follower(ABC):
     def _after_step(self, code: int) -> None:
         """A step was answered with something else than GO_ON."""
         session = self._open_session()
-        if code == WANT_LOSSES:
-            session.losses(self._ripe_losses())
-            code = session.status()
-        if code == WANT_LOSSES:  # an operator waits, or a checkpoint has read losses out of turn
-            self._deliver_all()
+        ripe = False
+        while code in (WANT_LOSSES, VALIDATE):
+            if code == VALIDATE:
+                self._set_lr(session.lr)
+                session.validation(self._measured_validation())
+            elif not ripe:
+                session.losses(self._ripe_losses())
+                ripe = True
+            else:  # the end, an operator waits, or a checkpoint has read losses out of turn
+                self._deliver_all()
             code = session.status()
         if code == ENDED:
             self._deliver_all()
             self._advance()
         else:
             self._set_lr(session.lr)
+
+    def _settle(self) -> None:
+        """A checkpoint may have been written where something was to be done before the next step."""
+        code = self._open_session().status()
+        if code != GO_ON:
+            self._after_step(code)
 
     def _ripe_losses(self) -> list[float]:
         """The losses that are due at a switch point."""

@@ -66,6 +66,8 @@ class BaseSchedule(Follower):
         return self._batches(stream)
 
     def _batches(self, stream: Stream) -> Iterator[Any]:
+        if self._live and self._unstarted:
+            self._settle()
         while True:
             if self._waiting:
                 self._advance()
@@ -74,7 +76,11 @@ class BaseSchedule(Follower):
             yield stream.draw()
 
     def validation(self, loss: float) -> None:
-        """Reports a validation loss of the current weights."""
+        """Reports a validation loss of the current weights, whenever you have measured one.
+
+        It is shown with the job, and the ground of a warning when training and validation loss part. For a search that
+        goes by the validation loss give the schedule `validate=` instead: then it is measured where it is needed.
+        """
         self._open_session().validation(float(loss))
 
     def finish(self, cooldown_steps: int | None = None) -> None:

@@ -36,6 +36,7 @@ class Request:
     connect_timeout: float
     decision_timeout: float
     switch_every: int
+    validate: bool
     restart: bool
     takeover: bool
 

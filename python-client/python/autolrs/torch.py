@@ -13,7 +13,7 @@ The search tries LRs that diverge. A loop that checks its numbers (an `assert`, 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -48,6 +48,7 @@ from autolrs._saved import SavedSchedule, load_schedule, replay
 from autolrs._session import BaseSchedule
 from autolrs._slots import TorchSlots
 from autolrs._spec import ON_OUTAGE, OptionValue, Request, describe, job_name, server_address, token_of
+from autolrs._validation import evaluation
 
 __all__ = [
     "AutoLRSWarning",
@@ -111,6 +112,11 @@ class Schedule(BaseSchedule):
         Options of the policy, for instance `{"warmup_steps": 500}`.
     lr_range : (float, float), optional
         Lowest and highest LR that are *tried*; default by the optimizer's family.
+    validate : function without arguments, optional
+        Measures the validation loss of the weights at hand: a float, or a tensor of one number. Called after steps that
+        the service names: at the end of each committed stretch, and in the trials of "paper" once it goes by the
+        validation loss. The model (and modules in `also`) is in evaluation mode then and gradients are off; their
+        modes and the random number generators are put back, so the training is the same with and without it.
     fallback_lr : float, optional
         Used where nothing is measured, and by the plain policies; default the optimizer's own LR.
     seed : int
@@ -158,6 +164,7 @@ class Schedule(BaseSchedule):
         policy: str = "scan",
         options: Mapping[str, OptionValue] | None = None,
         lr_range: tuple[float, float] | None = None,
+        validate: Callable[[], float | Tensor] | None = None,
         fallback_lr: float | None = None,
         seed: int = 0,
         loss_lower_bound: float | None = 0.0,
@@ -188,6 +195,9 @@ class Schedule(BaseSchedule):
         if device_losses is None:
             device_losses = any(parameter.device.type != "cpu" for parameter in module.parameters())
         self._device = DeviceLosses() if device_losses else None
+        self._validate = validate
+        self._evaluated = [module, *(part for part in also if isinstance(part, nn.Module))]
+        self._guards = 0
         request = Request(
             server=server_address(server),
             token=token_of(token),
@@ -209,6 +219,7 @@ class Schedule(BaseSchedule):
             connect_timeout=connect_timeout,
             decision_timeout=decision_timeout,
             switch_every=_DEVICE_SWITCH_EVERY if device_losses else 1,
+            validate=validate is not None,
             restart=restart,
             takeover=takeover,
         )
@@ -248,7 +259,8 @@ class Schedule(BaseSchedule):
         ...         schedule.step(train_step(batch))
 
         In a trial, FloatingPointError, OverflowError, AssertionError, and RuntimeError or ValueError whose message
-        speaks of NaN or infinity, end the step with a NaN loss. Elsewhere they are raised.
+        speaks of NaN or infinity, end the step with a NaN loss (the validation loss, if `validate` raised them).
+        Elsewhere they are raised.
         """
         return _Guard(self)
 
@@ -283,6 +295,17 @@ class Schedule(BaseSchedule):
     def _apply_lr(self, lr: float) -> None:
         self._groups.put(lr)
 
+    def _measured_validation(self) -> float:
+        if self._validate is None:
+            raise Error("A validation loss is asked for, but the Schedule was made without validate=.")
+        try:
+            with evaluation(self._evaluated):
+                return host_value(self._validate())
+        except Exception as error:
+            if self._guards and self.searching and _is_numerical(error):
+                return float("nan")
+            raise
+
     def _ripe_losses(self) -> list[float]:
         return self._arrived(self._device.ripe() if self._device is not None else [])
 
@@ -308,10 +331,12 @@ class _Guard:
 
     def __enter__(self) -> None:
         self._steps = len(self._schedule.history)
+        self._schedule._guards += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        self._schedule._guards -= 1
         if error is None or not self._schedule.searching or not _is_numerical(error):
             return False
         if len(self._schedule.history) != self._steps:

@@ -69,12 +69,21 @@ pub struct Run {
     pub stage: u32,
     /// Number of the trial inside the stage's search, from 0.
     pub trial: Option<u32>,
+    /// Steps done at which the trainer measures a validation loss: ascending, 1 to the segment's steps.
+    pub validate_at: Vec<u64>,
 }
 
 impl Run {
     /// Steps of the segment.
     pub fn steps(&self) -> u64 {
         lr_pieces::steps(&self.lr)
+    }
+
+    /// Whether `validate_at` is what it must be.
+    pub fn validates_in_order(&self) -> bool {
+        let ascending = self.validate_at.is_sorted_by(|a, b| a < b);
+        let within = |at: &u64| (1..=self.steps()).contains(at);
+        ascending && self.validate_at.first().is_none_or(within) && self.validate_at.last().is_none_or(within)
     }
 }
 

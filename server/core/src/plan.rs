@@ -2,7 +2,7 @@
 //! that follows an early stop starts with a restore, and a plan without a restore continues exactly at its
 //! predecessor's last step.
 
-use crate::directive::{Action, DoneReason, Run, Slot, SlotOp};
+use crate::directive::{Action, DoneReason, Phase, Run, Slot, SlotOp};
 
 /// A slot operation that does not move the trainer's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,18 @@ impl Plan {
             Action::Run(run) => Some(run),
             Action::Done(_) => None,
         }
+    }
+
+    /// Asks for a validation loss at the end of a committed segment that asks for none.
+    #[must_use]
+    pub(crate) fn validated(mut self) -> Self {
+        if let Action::Run(run) = &mut self.action
+            && run.phase != Phase::Trial
+            && run.validate_at.is_empty()
+        {
+            run.validate_at = vec![run.steps()];
+        }
+        self
     }
 
     fn new(slot_ops: Vec<SlotOp>, action: Action) -> Self {

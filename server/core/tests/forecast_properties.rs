@@ -10,11 +10,11 @@ fn kind() -> impl Strategy<Value = LossKind> {
 }
 
 fn forecast(losses: &[f64], horizon: f64, lower_bound: Option<f64>, kind: LossKind) -> Forecast {
-    Forecaster::Exponential.forecast(&LossWindow { losses, horizon, lower_bound, kind }).unwrap()
+    Forecaster::Exponential.forecast(&LossWindow { losses, times: None, horizon, lower_bound, kind }).unwrap()
 }
 
 fn mixture(losses: &[f64], horizon: f64, lower_bound: Option<f64>) -> Forecast {
-    let window = LossWindow { losses, horizon, lower_bound, kind: LossKind::Training };
+    let window = LossWindow { losses, times: None, horizon, lower_bound, kind: LossKind::Training };
     Forecaster::Mixture.forecast(&window).unwrap()
 }
 
@@ -51,6 +51,7 @@ fn odd_losses_never_panic_and_never_give_nan() {
                         for horizon in [0.0, 1000.0, f64::MAX] {
                             let window = LossWindow {
                                 losses: &losses,
+                                times: None,
                                 horizon,
                                 lower_bound,
                                 kind: LossKind::Training,
@@ -72,7 +73,7 @@ fn odd_losses_never_panic_and_never_give_nan() {
 #[test]
 fn what_can_not_be_forecast_says_why() {
     let answer = |losses: &[f64], horizon: f64| {
-        let window = LossWindow { losses, horizon, lower_bound: None, kind: LossKind::Training };
+        let window = LossWindow { losses, times: None, horizon, lower_bound: None, kind: LossKind::Training };
         FORECASTERS.map(|forecaster| forecaster.forecast(&window).unwrap_err())
     };
     assert_eq!(answer(&[], 5.0), [ForecastError::Empty; 2]);
@@ -184,7 +185,7 @@ proptest! {
     fn any_losses(losses in prop::collection::vec(prop::num::f64::ANY, 0..40), kind in kind(), bound in prop::num::f64::ANY) {
         let noise = noise_sd(&losses);
         prop_assert!(noise.is_finite() && noise >= 0.0);
-        let window = LossWindow { losses: &losses, horizon: 400.0, lower_bound: Some(bound), kind };
+        let window = LossWindow { losses: &losses, times: None, horizon: 400.0, lower_bound: Some(bound), kind };
         for forecaster in FORECASTERS {
             match forecaster.forecast(&window) {
                 Ok(f) => prop_assert!(f.mean.is_finite() && f.sd.is_finite() && f.sd >= 0.0, "{:?}", f),

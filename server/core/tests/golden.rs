@@ -87,6 +87,7 @@ fn expected_improvement_against_60_digits() {
 #[derive(Deserialize)]
 struct ExponentialCase {
     losses: Vec<f64>,
+    times: Option<Vec<u64>>,
     kind: LossKind,
     lower_bound: Option<f64>,
     horizon: f64,
@@ -98,6 +99,7 @@ struct ExponentialCase {
 #[derive(Deserialize)]
 struct MixtureCase {
     losses: Vec<f64>,
+    times: Option<Vec<u64>>,
     lower_bound: Option<f64>,
     horizon: f64,
     mean: f64,
@@ -108,10 +110,11 @@ struct MixtureCase {
 #[test]
 fn mixture_against_numpy() {
     let cases: Vec<MixtureCase> = cases(include_str!("golden/mixture.json"));
-    assert_eq!(cases.len(), 75);
+    assert_eq!(cases.len(), 95);
     for (i, case) in cases.iter().enumerate() {
-        let &MixtureCase { ref losses, lower_bound, horizon, .. } = case;
-        let window = LossWindow { losses, horizon, lower_bound, kind: LossKind::Training };
+        let &MixtureCase { ref losses, ref times, lower_bound, horizon, .. } = case;
+        let times = times.as_deref();
+        let window = LossWindow { losses, times, horizon, lower_bound, kind: LossKind::Training };
         let forecast = Forecaster::Mixture.forecast(&window).unwrap();
         assert_close(forecast.mean, case.mean, 1e-7, ("mean", i));
         assert_close(forecast.sd, case.sd, 1e-7, ("sd", i));
@@ -121,10 +124,11 @@ fn mixture_against_numpy() {
 #[test]
 fn exponential_against_scipy() {
     let cases: Vec<ExponentialCase> = cases(include_str!("golden/exponential.json"));
-    assert_eq!(cases.len(), 60);
+    assert_eq!(cases.len(), 92);
     for (i, case) in cases.iter().enumerate() {
-        let &ExponentialCase { ref losses, kind, lower_bound, horizon, .. } = case;
-        let window = LossWindow { losses, horizon, lower_bound, kind };
+        let &ExponentialCase { ref losses, ref times, kind, lower_bound, horizon, .. } = case;
+        let times = times.as_deref();
+        let window = LossWindow { losses, times, horizon, lower_bound, kind };
         let forecast = Forecaster::Exponential.forecast(&window).unwrap();
         let what = (i, losses.len(), kind, lower_bound);
         assert_close(forecast.mean, case.mean, 1e-5, ("mean", what));

@@ -8,8 +8,8 @@ use autolrs_core::{
     job::{Cancel, Event, Finish, Open, Report, Resume, StoppedBecause, Validation},
     lr_pieces::{MAX_RUN_STEPS, Piece},
     spec::{
-        ClrOptions, ConstantOptions, CosineOptions, OneCycleOptions, PaperOptions, PolicySpec, ReplayOptions,
-        ScanOptions, SgdrOptions, StepOptions,
+        ClrOptions, ConstantOptions, CosineOptions, Objective, OneCycleOptions, PaperOptions, PolicySpec,
+        ReplayOptions, ScanOptions, SgdrOptions, StepOptions,
     },
     stop_rules::Stop,
 };
@@ -34,12 +34,14 @@ enum Step {
         takeover: bool,
         restart: bool,
         active: bool,
+        validate: bool,
     },
     Resume {
         seq: i64,
         offset: u64,
         slots: bool,
         uid: bool,
+        validate: bool,
     },
     Finish(Option<u64>),
     Cancel(bool),
@@ -68,10 +70,11 @@ fn step() -> impl Strategy<Value = Step> {
         3 => raw.prop_map(|(seq, session, offset, losses, finished, because)| Step::Raw {
             seq, session, offset, losses, finished, because
         }),
-        1 => (any::<bool>(), any::<bool>(), any::<bool>())
-            .prop_map(|(takeover, restart, active)| Step::Open { takeover, restart, active }),
-        2 => (-20i64..3, 0u64..30, any::<bool>(), prop::bool::weighted(0.9))
-            .prop_map(|(seq, offset, slots, uid)| Step::Resume { seq, offset, slots, uid }),
+        1 => (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+            |(takeover, restart, active, validate)| Step::Open { takeover, restart, active, validate }
+        ),
+        2 => (-20i64..3, 0u64..30, any::<bool>(), prop::bool::weighted(0.9), any::<bool>())
+            .prop_map(|(seq, offset, slots, uid, validate)| Step::Resume { seq, offset, slots, uid, validate }),
         1 => prop::option::of(0u64..2000).prop_map(Step::Finish),
         1 => any::<bool>().prop_map(Step::Cancel),
         1 => Just(Step::Restart),
@@ -97,15 +100,19 @@ fn carry_out(desk: &mut Desk, step: &Step, number: usize) {
                 if rule { stop } else { StoppedBecause::Interrupt(n) }
             }),
         }),
-        Step::Open { takeover, restart, active } => {
-            Event::Open(Open { takeover: *takeover, restart: *restart, active: *active, ..open() })
-        }
-        Step::Resume { seq, offset, slots, uid } => {
+        Step::Open { takeover, restart, active, validate } => Event::Open(Open {
+            takeover: *takeover,
+            restart: *restart,
+            active: *active,
+            validate: *validate,
+            ..open()
+        }),
+        Step::Resume { seq, offset, slots, uid, validate } => {
             let slots =
                 if *slots { vec![Slot::Start, Slot::Safe, Slot::SafePrev, Slot::Stage] } else { Vec::new() };
             let uid = if *uid { UID } else { 1 };
             let resume = Some(Resume { uid, seq: near(beat.seq, *seq), offset: *offset, slots });
-            Event::Open(Open { resume, ..open() })
+            Event::Open(Open { resume, validate: *validate, ..open() })
         }
         Step::Finish(cooldown_steps) => Event::Finish(Finish { request_id, cooldown_steps: *cooldown_steps }),
         Step::Cancel(live) => Event::Cancel(Cancel { request_id, live: *live }),
@@ -164,6 +171,7 @@ fn policy() -> impl Strategy<Value = PolicySpec> {
     prop_oneof![
         Just(PolicySpec::Scan(ScanOptions::default())),
         Just(PolicySpec::Paper(PaperOptions { forecaster: Some(Forecaster::Mixture), ..paper.clone() })),
+        Just(PolicySpec::Paper(PaperOptions { objective: Some(Objective::Validation), ..paper.clone() })),
         Just(PolicySpec::Paper(paper)),
         Just(PolicySpec::Constant(ConstantOptions::default())),
         Just(PolicySpec::Cosine(CosineOptions { warmup_steps: Some(1), ..CosineOptions::default() })),

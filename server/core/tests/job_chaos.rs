@@ -6,7 +6,7 @@ mod common;
 use autolrs_core::{
     directive::Slot,
     job::{Refusal, Report},
-    spec::{ConstantOptions, CosineOptions, PolicySpec, ResolvedSpec},
+    spec::{ConstantOptions, CosineOptions, Objective, PolicySpec, ResolvedPolicy, ResolvedSpec},
 };
 use common::{
     Desk,
@@ -69,9 +69,9 @@ struct World {
 }
 
 impl World {
-    fn new(spec: ResolvedSpec, cliff: Cliff, keeps_slots: bool, outages: bool) -> Self {
+    fn new(spec: ResolvedSpec, cliff: Cliff, validates: bool, keeps_slots: bool, outages: bool) -> Self {
         let mut desk = Desk::new(spec);
-        let trainer = Whole::open(&mut desk, cliff);
+        let trainer = Whole::open(&mut desk, cliff, validates);
         Self { desk, trainer, saved: Vec::new(), sent: Vec::new(), keeps_slots, outages, crashes: 0 }
     }
 
@@ -151,6 +151,15 @@ impl World {
     }
 }
 
+/// `paper`, by the validation loss where there is one.
+fn by_validation() -> ResolvedSpec {
+    let mut spec = paper(400, 50);
+    if let ResolvedPolicy::Paper(options) = &mut spec.policy {
+        options.objective = Objective::Validation;
+    }
+    spec
+}
+
 fn specs() -> impl Strategy<Value = ResolvedSpec> {
     let constant = PolicySpec::Constant(ConstantOptions { lr: Some(0.3), ..ConstantOptions::default() });
     let cosine = PolicySpec::Cosine(CosineOptions {
@@ -162,7 +171,8 @@ fn specs() -> impl Strategy<Value = ResolvedSpec> {
         Just(spec(900, constant)),
         Just(spec(900, cosine)),
         Just(scan(1500)),
-        Just(paper(400, 50))
+        Just(paper(400, 50)),
+        Just(by_validation()),
     ];
     (policies, prop_oneof![Just(1u64), Just(8)]).prop_map(|(mut spec, switch_every)| {
         spec.switch_every = switch_every;
@@ -198,12 +208,13 @@ proptest! {
 
     #[test]
     fn mishaps_do_not_change_the_run(
-        spec in specs(), script in script(false), cliff in cliff(), keeps_slots in any::<bool>(),
+        spec in specs(), script in script(false), cliff in cliff(), validates in any::<bool>(),
+        keeps_slots in any::<bool>(),
     ) {
-        let mut undisturbed = World::new(spec.clone(), cliff, true, false);
+        let mut undisturbed = World::new(spec.clone(), cliff, validates, true, false);
         undisturbed.drain();
         check_books(&undisturbed);
-        let mut world = World::new(spec, cliff, keeps_slots, false);
+        let mut world = World::new(spec, cliff, validates, keeps_slots, false);
         for (mishap, n) in script {
             world.step(mishap, n);
         }
@@ -219,9 +230,10 @@ proptest! {
 
     #[test]
     fn outages_end_in_budget_with_right_books(
-        spec in specs(), script in script(true), cliff in cliff(), keeps_slots in any::<bool>(),
+        spec in specs(), script in script(true), cliff in cliff(), validates in any::<bool>(),
+        keeps_slots in any::<bool>(),
     ) {
-        let mut world = World::new(spec, cliff, keeps_slots, true);
+        let mut world = World::new(spec, cliff, validates, keeps_slots, true);
         for (mishap, n) in script {
             world.step(mishap, n);
         }
@@ -232,7 +244,7 @@ proptest! {
 
 #[test]
 fn the_slots_of_a_trainer_that_keeps_them_are_never_asked_for_again() {
-    let mut world = World::new(scan(1500), None, true, false);
+    let mut world = World::new(scan(1500), None, true, true, false);
     for _ in 0..40 {
         world.step(Mishap::Save, 20);
         world.step(Mishap::Crash { back: 0, takeover: true }, 20);

@@ -8,6 +8,7 @@ use autolrs_core::{
     stop_rules::Stop,
 };
 use common::{
+    Desk,
     given::{broken, cancel, constant, finish, go_on, interrupted, losses, scan, started, whole},
     open, resume,
 };
@@ -206,4 +207,70 @@ fn an_event_that_only_asks_stores_nothing() {
     for report in [whole(&first), losses(second.seq, 5, 1), losses(first.seq, 0, 0)] {
         assert!(!desk.job.admit(Event::Report(report)).unwrap().must_store());
     }
+}
+
+fn validating() -> Open {
+    Open { validate: true, ..open() }
+}
+
+fn at(offsets: &[u64]) -> Vec<Validation> {
+    offsets.iter().map(|&offset| Validation { offset, loss: 0.5 }).collect()
+}
+
+#[test]
+fn a_committed_stretch_waits_for_the_validation_at_its_end() {
+    let mut desk = Desk::new(constant(250));
+    let first = desk.open(validating()).unwrap().directive;
+    assert_eq!(first.run().unwrap().validate_at, [100]);
+    assert!(first.fallback.as_ref().unwrap().run().unwrap().validate_at.is_empty());
+    let before = desk.stored();
+    let early = Report { validations: at(&[99]), ..whole(&first) };
+    let Err(Refusal::InvalidField { field: "report.validations", description }) = desk.report(early) else {
+        panic!("an end without its validation is refused")
+    };
+    assert_eq!(description, "lack the one at offset 100, which the directive asks for");
+    assert!(before == desk.stored());
+    // A loss that came before counts, and the first one stands.
+    desk.report(Report { validations: at(&[100]), ..losses(first.seq, 0, 100) }).unwrap();
+    let other = vec![Validation { offset: 100, loss: 9.0 }];
+    desk.report(Report { validations: other, ..whole(&first) }).unwrap();
+    assert_eq!(desk.closed(first.seq).validations, at(&[100]));
+}
+
+#[test]
+fn a_validation_at_an_early_end_is_moot() {
+    let mut desk = Desk::new(constant(250));
+    let first = desk.open(validating()).unwrap().directive;
+    let report = Report { validations: Vec::new(), ..broken(&first, 99) };
+    assert_eq!(report.train_losses.len(), 100, "it ends with its last step");
+    assert!(desk.report(report).unwrap().directive.is_some());
+}
+
+#[test]
+fn a_session_that_cannot_validate_is_asked_for_nothing() {
+    let mut desk = Desk::new(constant(250));
+    let first = desk.open(validating()).unwrap().directive;
+    desk.report(losses(first.seq, 0, 40)).unwrap();
+    let again = desk.open(resume(first.seq, 40, &[])).unwrap();
+    assert!(again.directive.run().unwrap().validate_at.is_empty());
+    let session = again.session;
+    let next = desk.report(Report { session, ..whole(&first) }).unwrap().directive.unwrap();
+    assert!(next.run().unwrap().validate_at.is_empty());
+    // The one before is gone back to by a trainer that can, and by one that can't.
+    for validate in [true, false] {
+        let open = Open { validate, ..resume(first.seq, 0, &[]) };
+        let run = desk.open(open).unwrap().directive.run().unwrap().clone();
+        assert_eq!(run.validate_at, if validate { vec![100] } else { vec![] });
+    }
+}
+
+#[test]
+fn a_resume_forgets_the_validation_at_its_place() {
+    let mut desk = Desk::new(constant(250));
+    let first = desk.open(validating()).unwrap().directive;
+    desk.report(Report { validations: at(&[10, 40, 50]), ..losses(first.seq, 0, 60) }).unwrap();
+    let session = desk.open(Open { validate: true, ..resume(first.seq, 40, &[]) }).unwrap().session;
+    let again = vec![Validation { offset: 40, loss: 7.0 }, Validation { offset: 100, loss: 0.1 }];
+    desk.report(Report { session, validations: again.clone(), ..whole(&first) }).unwrap();
+    assert_eq!(desk.closed(first.seq).validations, [at(&[10]), again].concat());
 }

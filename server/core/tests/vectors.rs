@@ -57,7 +57,7 @@ fn exponential_decay_ten_windows_ahead() {
     let losses: Vec<f64> = (0..100).map(|i| 1.5 * libm::exp(-0.01 * f64::from(i)) + 0.3).collect();
     for kind in [LossKind::Training, LossKind::Validation] {
         for lower_bound in [None, Some(0.0)] {
-            let window = LossWindow { losses: &losses, horizon: 1000.0, lower_bound, kind };
+            let window = LossWindow { losses: &losses, times: None, horizon: 1000.0, lower_bound, kind };
             let forecast = Forecaster::Exponential.forecast(&window).unwrap();
             assert!((forecast.mean - 0.300_068).abs() < 1e-5, "{forecast:?}");
             assert!(forecast.sd > 0.0 && forecast.sd < 1e-4, "{forecast:?}");
@@ -69,7 +69,13 @@ fn exponential_decay_ten_windows_ahead() {
 fn a_mixture_ten_windows_ahead() {
     let losses: Vec<f64> = (0..100).map(|i| 1.5 * libm::exp(-0.01 * f64::from(i)) + 0.3).collect();
     for lower_bound in [None, Some(0.0)] {
-        let window = LossWindow { losses: &losses, horizon: 1000.0, lower_bound, kind: LossKind::Training };
+        let window = LossWindow {
+            losses: &losses,
+            times: None,
+            horizon: 1000.0,
+            lower_bound,
+            kind: LossKind::Training,
+        };
         let forecast = Forecaster::Mixture.forecast(&window).unwrap();
         assert!((forecast.mean - 0.300_068).abs() < 1e-5, "{forecast:?}");
         assert!(forecast.sd > 0.0 && forecast.sd < 2e-3, "{forecast:?}");
@@ -89,8 +95,13 @@ fn decisions_to_the_bit() {
 
     let losses: Vec<f64> =
         (0..100).map(|i| 2.0 / f64::from(i + 9) + 0.01 * f64::from((i * 37) % 11) + 0.4).collect();
-    let window =
-        LossWindow { losses: &losses, horizon: 1000.0, lower_bound: Some(0.0), kind: LossKind::Training };
+    let window = LossWindow {
+        losses: &losses,
+        times: None,
+        horizon: 1000.0,
+        lower_bound: Some(0.0),
+        kind: LossKind::Training,
+    };
     let forecast = Forecaster::Exponential.forecast(&window).unwrap();
     assert_eq!(
         [forecast.mean, forecast.sd].map(f64::to_bits),

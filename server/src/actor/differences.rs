@@ -79,6 +79,7 @@ impl Found {
                 self.option("paper.warmup_steps", o.warmup_steps, &r.warmup_steps);
                 self.option("paper.warmup_lr", o.warmup_lr, &r.warmup_lr);
                 self.option("paper.forecaster", o.forecaster, &r.forecaster);
+                self.option("paper.objective", o.objective, &r.objective);
             }
             (asked, ResolvedPolicy::Plain(r)) => match (asked, &r.kind) {
                 (PolicySpec::Constant(o), PlainKind::Constant) => {

@@ -34,6 +34,7 @@ class Trainer:
     network: Network = field(default_factory=Network)
     open: dict[str, Any] = field(default_factory=dict)
     replay: bool = True
+    validate: bool = False
     # Called before every report that does not end a directive, with the trainer.
     on_report: Callable[[Trainer], None] | None = None
 
@@ -45,9 +46,10 @@ class Trainer:
         self.fresh = self.position = 0
         self.interrupts: list[tuple[int, int]] = []
         self.losses: list[float] = []
+        self.validations: list[Any] = []
         self.done: Any = None
         holder = message("Holder", host="elsewhere", pid=4711)
-        capabilities = message("Capabilities", replay=self.replay)
+        capabilities = message("Capabilities", replay=self.replay, validate=self.validate)
         self.opened = self.api.OpenSession(job=self.job, holder=holder, capabilities=capabilities, **self.open)
         self.session, self.every = self.opened.session, self.opened.switch_every
         self.directive = self.opened.directive
@@ -66,7 +68,7 @@ class Trainer:
             self.done = self.directive.done
             return False
         directive = self.directive
-        self.losses = []
+        self.losses, self.validations = [], []
         end = self._train()
         ack = self.send(self._report(0, finished=True, **end))
         assert ack.HasField("directive") and ack.seq == directive.seq, "an end is answered with what follows it"
@@ -94,6 +96,10 @@ class Trainer:
                 stopped = first_match(run.stop_if, losses)
                 if stopped is not None:
                     end = switch_point(stopped[1], self.every, len(lrs))
+            if len(losses) in run.validate_at and (stopped is None or len(losses) < end):
+                assert self.validate, "validations were not offered"
+                measured = message("Validation", offset=len(losses), loss=self.network.validation_loss())
+                self.validations.append(measured)
             if len(losses) % REPORT_EVERY == 0 and len(losses) < end:
                 if self.on_report is not None:
                     self.on_report(self)
@@ -110,7 +116,7 @@ class Trainer:
 
     def _report(self, first: int, **end: Any) -> Any:
         fields = {"job": self.job, "session": self.session, "seq": self.directive.seq, "first_offset": first}
-        return message("Report", **fields, train_losses=self.losses[first:], **end)
+        return message("Report", **fields, train_losses=self.losses[first:], validations=self.validations, **end)
 
     def send(self, report: Any) -> Any:
         """Sends a report; the answer."""

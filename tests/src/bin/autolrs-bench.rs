@@ -52,8 +52,13 @@ fn compute() {
     let losses: Vec<f64> = (0..100)
         .map(|i| 1.5 * (-0.01 * f64::from(i)).exp() + 0.3 + 0.02 * f64::from((i * 37) % 11) / 11.0)
         .collect();
-    let window =
-        LossWindow { losses: &losses, horizon: 1000.0, lower_bound: Some(0.0), kind: LossKind::Training };
+    let window = LossWindow {
+        losses: &losses,
+        times: None,
+        horizon: 1000.0,
+        lower_bound: Some(0.0),
+        kind: LossKind::Training,
+    };
     row(
         "forecast_100_losses",
         &timed(|| {

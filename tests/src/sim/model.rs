@@ -139,6 +139,15 @@ impl SimTrainer {
         loss
     }
 
+    /// A validation loss of the model at hand. It draws from the trainer's generator, and puts it back.
+    pub fn validate(&mut self) -> f64 {
+        let generator = self.model.generator;
+        self.model.generator = mixed(generator);
+        let drawn = 0.1 * unit(self.model.generator);
+        self.model.generator = generator;
+        self.surface.floor + drawn + self.model.weights.iter().map(|weight| weight * weight).sum::<f64>()
+    }
+
     /// What goes into the trainer's checkpoint; `slot` is the session's export slot.
     pub fn file(&self, session: Vec<u8>, slot: Option<Slot>) -> File {
         let saved = slot.map(|slot| self.slots[&slot].clone());

@@ -3,8 +3,8 @@
 use autolrs_core::{
     directive::Directive,
     job::{
-        Ack, Answer, Cancel, Checkpoint, DirectiveRecord, Event, Finish, Job, Open, Opened, Refusal, Report,
-        Row,
+        Ack, Answer, Cancel, Checkpoint, DirectiveRecord, End, Event, Finish, Job, Open, Opened, Refusal,
+        Report, Row,
     },
     lr_pieces::Piece,
     spec::ResolvedSpec,
@@ -85,6 +85,17 @@ impl SimServer {
             line.add(&self.records[&seq]);
         }
         line.finish()
+    }
+
+    /// The validation losses of every directive that has ended, as bits.
+    pub fn validations(&self) -> Vec<(u64, Vec<(u64, u64)>)> {
+        let closed = self.records.values().filter(|record| record.end != End::Open);
+        let bits = |record: &DirectiveRecord| {
+            let mut bits: Vec<_> = record.validations.iter().map(|v| (v.offset, v.loss.to_bits())).collect();
+            bits.sort_unstable();
+            bits
+        };
+        closed.map(|record| (record.directive.seq, bits(record))).collect()
     }
 
     /// A directive that was given, or a fallback inside one.

@@ -74,6 +74,8 @@ pub struct World {
     surface: Optimum,
     /// Losses come late, as from a device.
     device: bool,
+    /// The trainer measures validation losses when asked.
+    validates: bool,
     /// The server with the job.
     pub server: SimServer,
     /// The trainer's session.
@@ -87,6 +89,8 @@ pub struct World {
     delayed: Vec<Ack>,
     outage: u32,
     file: Option<File>,
+    /// Where the trainer measured a validation loss: directive and steps of it done.
+    pub validated: Vec<(u64, u64)>,
     /// Steps run by all trainers together.
     pub steps_run: u64,
     /// Line length at which a fallback was adopted for the first time.
@@ -107,15 +111,16 @@ pub struct World {
 
 impl World {
     /// A training before its first step.
-    pub fn new(spec: ResolvedSpec, surface: Optimum, device: bool) -> Self {
+    pub fn new(spec: ResolvedSpec, surface: Optimum, device: bool, validates: bool) -> Self {
         let mut server = SimServer::new(spec.clone());
-        let open = Open { replay: true, ..Open::default() };
+        let open = Open { replay: true, validate: validates, ..Open::default() };
         let opened = server.open(open).expect("a new job can be opened");
         let machine = Machine::open("job", spec.fallback_lr, opened);
         let mut world = Self {
             spec,
             surface,
             device,
+            validates,
             server,
             machine,
             trainer: SimTrainer::new(surface),
@@ -125,6 +130,7 @@ impl World {
             delayed: Vec::new(),
             outage: 0,
             file: None,
+            validated: Vec::new(),
             steps_run: 0,
             adopted_at: None,
             effect_at: None,
@@ -207,6 +213,21 @@ impl World {
     fn enter(&mut self) {
         let ops = self.machine.take_slot_ops();
         self.trainer.carry_out(&ops, self.machine.replay());
+        self.validate();
+    }
+
+    /// The validation loss, if it is asked for.
+    fn validate(&mut self) {
+        if self.machine.status() == Status::WantLosses {
+            self.deliver_wanted();
+        }
+        if self.machine.status() == Status::Validate {
+            assert!(self.validates, "a trainer that can't is never asked");
+            let loss = self.trainer.validate();
+            self.machine.validation(loss);
+            self.validated.push((self.machine.seq(), self.machine.offset()));
+            assert_ne!(self.machine.status(), Status::Validate);
+        }
     }
 
     fn step(&mut self) {
@@ -216,12 +237,11 @@ impl World {
         self.steps_run += 1;
         if self.device {
             self.late.push(loss);
-            if self.machine.tick() == Status::WantLosses {
-                self.deliver_wanted();
-            }
+            self.machine.tick();
         } else {
             self.machine.record(loss);
         }
+        self.validate();
         assert_eq!(self.machine.total_step(), self.trainer.line.len() as u64, "both count the same steps");
         let reports = self.machine.offset().is_multiple_of(REPORT_EVERY) && self.machine.due() != Due::Never;
         if reports && self.machine.status() != Status::Ended {
@@ -354,7 +374,9 @@ impl World {
         self.machine = match resume {
             None => Machine::resume_alone(checkpoint, self.spec.fallback_lr),
             Some(resume) => {
-                let open = Open { resume: Some(resume), replay: true, active: true, ..Open::default() };
+                let validate = self.validates;
+                let open =
+                    Open { resume: Some(resume), replay: true, validate, active: true, ..Open::default() };
                 match self.server.open(open) {
                     Ok(opened) => Machine::resume(checkpoint, self.spec.fallback_lr, opened),
                     Err(Refusal::Ended(DoneReason::Cancelled)) => {

@@ -2,10 +2,11 @@
 //!
 //! | symbol | meaning |
 //! |---|---|
-//! | `n`, `N` | losses in the window / left after the outliers are gone |
-//! | `y_i` | loss at time i, in the window's unit |
-//! | `theta` | ln(-b n): the decay's rate per window, searched |
-//! | `g_i` | exp(b i); gbar, ybar: means over the N losses |
+//! | `N` | losses left after the outliers are gone |
+//! | `t_i`, `y_i` | time of a loss, i unless it is given, and the loss, in the window's unit |
+//! | `T` | the last time + 1: the number of losses where there is one a step |
+//! | `theta` | ln(-b T): the decay's rate per window, searched |
+//! | `g_i` | exp(b t_i); gbar, ybar: means over the N losses |
 //! | `Sgg`, `Sgy` | sums of (g - gbar)^2 and (g - gbar)(y - ybar) |
 //! | `H` | horizon |
 //!
@@ -24,7 +25,7 @@ use crate::{linalg::dot, search::golden};
 
 const OUTLIER_SHARE: f64 = 0.03;
 const OUTLIER_ROUNDS: u32 = 10;
-/// Bounds of -b n.
+/// Bounds of -b T.
 const RATES: (f64, f64) = (0.05, 40.0);
 const GRID: u32 = 40;
 const GOLDEN_STEPS: u32 = 30;
@@ -110,9 +111,14 @@ impl<'a> Profile<'a> {
         })
     }
 
-    /// g by repeated multiplication: one product per step instead of one exponential.
+    /// g; where there is a loss a step by repeated multiplication, one product per step instead of one exponential.
     fn fill(&mut self, theta: f64) {
-        let ratio = libm::exp(-libm::exp(theta) / self.window.losses.len() as f64);
+        let rate = libm::exp(theta) / self.window.span;
+        if let Some(times) = &self.window.times {
+            self.g = self.kept.iter().map(|i| libm::exp(-rate * times[*i])).collect();
+            return;
+        }
+        let ratio = libm::exp(-rate);
         let (mut g, mut at) = (1.0, 0);
         for (to, &i) in self.g.iter_mut().zip(&self.kept) {
             while at < i {
@@ -138,7 +144,7 @@ struct Fit {
 
 impl Fit {
     fn forecast(&self, window: &Scaled, theta: f64) -> Forecast {
-        let g = libm::exp(-libm::exp(theta) * window.horizon / window.losses.len() as f64);
+        let g = libm::exp(-libm::exp(theta) * window.horizon / window.span);
         let mean = self.a * g + self.c;
         let level = if self.at_bound { 0.0 } else { 1.0 / self.n };
         let s2 = self.rss / (self.n - 3.0);

@@ -4,7 +4,8 @@
 //! | symbol | meaning |
 //! |---|---|
 //! | `n`, `N`, `m` | losses / bins / losses per bin |
-//! | `t` | time per window: step i (from 1) is at i/n, the window ends at 1 |
+//! | `T` | the last time + 1: n where there is a loss a step |
+//! | `t` | time per window: a loss at time i (from 0) is at (i + 1)/T, the window ends at 1 |
 //! | `t_j`, `z_j` | mean time and mean loss of bin j, in the window's unit |
 //! | `s1`, `s2` | noise sd of one loss / noise variance of a bin |
 //! | `g(t)` | a node's curve: exp(-rate t) or (1 + t/t0)^-p; g(0) = 1, g(inf) = 0 |
@@ -44,13 +45,13 @@ const SD_FACTOR: f64 = 1.3;
 const REACH: f64 = 3.0;
 
 pub(super) fn extrapolate(window: &Scaled) -> Forecast {
-    let bins = Bins::of(&window.losses);
+    let bins = Bins::of(window);
     let mut fits: Vec<Fit> = nodes().map(|curve| bins.fit(curve)).collect();
     let least = fits.iter().map(|fit| fit.rss).fold(f64::INFINITY, f64::min);
     let s2 = bins.s2.max(least / (bins.n() - 3.0)).max(VARIANCE_FLOOR);
     let belief = Belief { n: bins.n(), s2, lower_bound: window.lower_bound };
     fits.push(refined(&bins, &fits[..EXPONENTIALS as usize], &belief));
-    let time = (window.horizon + 1.0) / window.losses.len() as f64;
+    let time = (window.horizon + 1.0) / window.span;
     let Mixture { mean, end, variance } = belief.mixture(&fits, time);
     let mean = if rises(&window.losses, bins.s1) { mean.max(end) } else { mean };
     let (lo, hi) = window.losses.iter().fold((f64::MAX, f64::MIN), |(lo, hi), y| (lo.min(*y), hi.max(*y)));
@@ -139,15 +140,19 @@ struct Bins {
 }
 
 impl Bins {
-    fn of(losses: &[f64]) -> Self {
+    fn of(window: &Scaled) -> Self {
+        let losses = &window.losses;
         let n = losses.len();
         let m = (n / BINS).max(1);
         let s1 = noise::noise_sd(losses);
         let dropped = n % m;
         let z: Vec<f64> = losses[dropped..].chunks_exact(m).map(|bin| clipped_mean(bin, CLIP * s1)).collect();
-        // The mean of the steps first + 1 ..= first + m.
-        let middle = |j: usize| (dropped + j * m) as f64 + (m as f64 + 1.0) / 2.0;
-        let t = (0..z.len()).map(|j| middle(j) / n as f64).collect();
+        // The mean of (time + 1) over a bin.
+        let middle = |j: usize| match &window.times {
+            None => (dropped + j * m) as f64 + (m as f64 + 1.0) / 2.0,
+            Some(times) => times[dropped + j * m..][..m].iter().sum::<f64>() / m as f64 + 1.0,
+        };
+        let t = (0..z.len()).map(|j| middle(j) / window.span).collect();
         let zbar = z.iter().sum::<f64>() / z.len() as f64;
         Self { t, z, zbar, s1, s2: s1 * s1 / m as f64 }
     }
@@ -263,6 +268,7 @@ const SQRT_2_PI: f64 = 2.506_628_274_631_000_5;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forecast::LossKind;
 
     #[test]
     fn the_logarithm_of_the_normal_distribution() {
@@ -283,16 +289,23 @@ mod tests {
         assert_eq!(ln_normal_cdf(f64::INFINITY), 0.0);
     }
 
+    fn every_step(losses: &[f64]) -> Scaled {
+        let (losses, span) = (losses.to_vec(), losses.len() as f64);
+        let kind = LossKind::Training;
+        Scaled { losses, times: None, span, horizon: 0.0, lower_bound: None, kind }
+    }
+
     #[test]
     fn the_oldest_losses_that_fill_no_bin_are_left_out_and_spikes_clipped() {
         let mut losses: Vec<f64> =
             (0..104).map(|i| 0.001 * f64::from(i) + 0.0002 * f64::from(i % 3)).collect();
-        let clean = Bins::of(&losses);
+        let bins = |losses: &[f64]| Bins::of(&every_step(losses));
+        let clean = bins(&losses);
         assert_eq!((clean.z.len(), clean.t[0], clean.t[25]), (26, 2.5 / 104.0, 102.5 / 104.0));
         losses[50] = 0.9;
-        let spiked = Bins::of(&losses);
+        let spiked = bins(&losses);
         assert!(spiked.z.iter().zip(&clean.z).all(|(a, b)| (a - b).abs() < 3e-3));
-        assert_eq!(Bins::of(&losses[..51]).t[0], 2.5 / 51.0);
+        assert_eq!(bins(&losses[..51]).t[0], 2.5 / 51.0);
     }
 
     #[test]

@@ -39,10 +39,11 @@ pub enum LossKind {
 /// What is known and what is asked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LossWindow<'a> {
-    /// The loss at times 0, 1, 2, ...
+    /// The losses, the oldest first.
     pub losses: &'a [f64],
-    /// The time that is asked for, in the same unit, >= 0. For 16 evaluations spread over 100 steps, step s is
-    /// 16 s / 100 - 1.
+    /// When each was measured: steps done, ascending. None: at 0, 1, 2, ...
+    pub times: Option<&'a [u64]>,
+    /// The time that is asked for, in the same unit, >= 0.
     pub horizon: f64,
     /// A value that the loss can't go below, in loss units. One that a loss of the window has gone below is wrong, and
     /// is not used.
@@ -79,6 +80,9 @@ pub enum ForecastError {
     /// There is no loss.
     #[error("there is no loss to forecast from")]
     Empty,
+    /// There is not one ascending time for each loss.
+    #[error("the times are not one for each loss, ascending")]
+    Times,
     /// The horizon is not a finite number >= 0.
     #[error("the horizon {horizon} is not a finite number >= 0")]
     Horizon {
@@ -91,9 +95,12 @@ impl Forecaster {
     /// The loss at the horizon. Fewer than 8 losses give the last one, give or take their range; equal losses give
     /// that loss.
     pub fn forecast(self, window: &LossWindow<'_>) -> Result<Forecast, ForecastError> {
-        let &LossWindow { losses, horizon, .. } = window;
+        let &LossWindow { losses, times, horizon, .. } = window;
         if let Some(index) = losses.iter().position(|y| !y.is_finite()) {
             return Err(ForecastError::Diverged { index });
+        }
+        if times.is_some_and(|t| t.len() != losses.len() || !t.is_sorted_by(|a, b| a < b)) {
+            return Err(ForecastError::Times);
         }
         if !(horizon.is_finite() && horizon >= 0.0) {
             return Err(ForecastError::Horizon { horizon });
@@ -126,6 +133,10 @@ impl Forecaster {
 struct Scaled {
     /// y' in [-1, 1].
     losses: Vec<f64>,
+    /// None: 0, 1, 2, ...
+    times: Option<Vec<f64>>,
+    /// T: the last time + 1.
+    span: f64,
     horizon: f64,
     lower_bound: Option<f64>,
     kind: LossKind,
@@ -133,8 +144,11 @@ struct Scaled {
 
 impl Scaled {
     fn new(window: &LossWindow<'_>, unit: &Unit) -> Self {
+        let last = window.times.and_then(|times| times.last().copied());
         Self {
             losses: window.losses.iter().map(|y| unit.scaled(*y)).collect(),
+            times: window.times.map(|times| times.iter().map(|t| *t as f64).collect()),
+            span: last.map_or(window.losses.len() as f64, |last| last as f64 + 1.0),
             horizon: window.horizon,
             lower_bound: window.known_bound().map(|bound| unit.scaled(bound)),
             kind: window.kind,

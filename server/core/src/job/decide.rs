@@ -3,6 +3,7 @@
 use super::{
     Ack, Current, End, Job, KEPT_CHECKPOINTS, KEPT_COMMITS, KEPT_STAGE_STARTS, Mode, Progress, coda,
     record::{Books, Checkpoint, DirectiveRecord, Row},
+    validations,
 };
 use crate::{
     directive::{Action, Directive, DoneReason, Phase, Slot},
@@ -17,6 +18,7 @@ impl Job {
         self.enter(last);
         let Some(current) = self.current.take() else { return self.heartbeat() };
         let (seq, received) = (current.directive.seq, current.progress.received());
+        self.watch_parting(&current, end);
         self.close_books(&current, received, end, rows);
         let plan = self.decide(&current, end, rows);
         self.previous = Some((current.directive, end));
@@ -54,7 +56,8 @@ impl Job {
                 }
             };
         }
-        let segment = Segment { run, losses: &current.progress.losses };
+        let validations = validations::asked_for(run, end, &current.progress);
+        let segment = Segment { run, losses: &current.progress.losses, validations: &validations };
         self.ask_policy(rows, |policy, cx, notes| match end {
             End::Stopped(stop) => policy.stopped(&segment, stop, cx, notes).into(),
             _ => policy.ended(&segment, cx, notes),
@@ -105,10 +108,12 @@ impl Job {
         rows.push(Row::Commit(commit));
     }
 
-    /// Makes a plan the current directive, with its slot operations entered in the books.
+    /// Makes a plan the current directive, with its slot operations entered in the books. A trainer that can is asked
+    /// for a validation loss at the end of every committed stretch.
     pub(super) fn issue(&mut self, plan: Plan, follows: u64, rows: &mut Vec<Row>) {
         let before = self.books.clone();
         let mut books = before.clone();
+        let plan = if self.validate { plan.validated() } else { plan };
         let directive = number(&mut self.next_seq, plan, &mut books);
         self.make_current(directive, follows, before, rows);
     }

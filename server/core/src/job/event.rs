@@ -34,6 +34,8 @@ pub struct Open {
     pub new_spec: Option<ResolvedSpec>,
     /// The trainer can give the same batches once more.
     pub replay: bool,
+    /// The trainer measures validation losses when asked.
+    pub validate: bool,
     /// The trainer's process.
     pub holder: Holder,
     /// The present session was heard in the last 60 s (the caller's clock says so).

@@ -20,8 +20,10 @@ mod event;
 mod kept_line;
 mod open;
 mod operator;
+mod parting;
 mod record;
 mod report;
+mod validations;
 mod view;
 
 pub use event::{
@@ -40,6 +42,7 @@ use crate::{
     stop_rules::Judge,
 };
 use operator::Pending;
+use parting::Parting;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -60,6 +63,7 @@ pub struct Job {
     session: u64,
     holder: Holder,
     replay: bool,
+    validate: bool,
     next_seq: u64,
     policy: PolicyState,
     mode: Mode,
@@ -78,6 +82,7 @@ pub struct Job {
     warnings: VecDeque<String>,
     train_loss: Option<f64>,
     validation_loss: Option<f64>,
+    parting: Parting,
 }
 
 /// Who decides.
@@ -156,6 +161,7 @@ impl Job {
             session: 0,
             holder: Holder::default(),
             replay: false,
+            validate: false,
             next_seq: 1,
             mode: Mode::Policy,
             books: Books::default(),
@@ -172,6 +178,7 @@ impl Job {
             warnings: VecDeque::new(),
             train_loss: None,
             validation_loss: None,
+            parting: Parting::default(),
         }
     }
 
@@ -223,7 +230,13 @@ impl Job {
     }
 
     fn context(&self) -> Context<'_> {
-        Context { spec: &self.spec, spent: self.books.spent, slots: &self.books.slots, replay: self.replay }
+        Context {
+            spec: &self.spec,
+            spent: self.books.spent,
+            slots: &self.books.slots,
+            replay: self.replay,
+            validate: self.validate,
+        }
     }
 
     fn current_run(&self) -> Option<&Run> {

@@ -36,7 +36,17 @@ impl Job {
 
     pub(super) fn admit_open(&self, open: Open) -> Result<Verdict, Refusal> {
         let way = if open.restart { self.admit_restart(&open)? } else { self.admit_way(&open)? };
+        Self::refuse_without_validation(self.run_after(&way), open.validate)?;
         Ok(Verdict::Open(Box::new(open), way))
+    }
+
+    /// The segment that the session will begin with, if the job has one for it already.
+    fn run_after<'a>(&'a self, way: &'a Way) -> Option<&'a Run> {
+        match way {
+            Way::Restart => None,
+            Way::Fresh | Way::Same(_) => self.current_run(),
+            Way::Rewind(_, checkpoint) => checkpoint.directive.run(),
+        }
     }
 
     fn admit_restart(&self, open: &Open) -> Result<Way, Refusal> {
@@ -114,6 +124,7 @@ impl Job {
         self.session += 1;
         self.holder = open.holder;
         self.replay = open.replay;
+        self.validate = open.validate;
         let slot_ops = match way {
             Way::Fresh | Way::Restart => {
                 self.begin(rows);
@@ -128,6 +139,7 @@ impl Job {
                 self.settle_slots(&resume, rows)
             }
         };
+        self.settle_validation();
         self.opened(slot_ops)
     }
 
@@ -153,7 +165,7 @@ impl Job {
         let Some(current) = &mut self.current else { return };
         let progress = &mut current.progress;
         progress.losses.truncate(usize::try_from(offset).unwrap_or(usize::MAX));
-        progress.validations.retain(|v| v.offset <= offset);
+        progress.validations.retain(|v| v.offset < offset);
         progress.judge = current.directive.run().map(|run| Judge::over(&run.stop_if, &progress.losses));
     }
 

@@ -1,15 +1,13 @@
 //! Reports: exactly-once effect over at-least-once delivery. A loss is known by (session, seq, offset); one that is
 //! held already is ignored, and a gap is answered with the offset to send on from.
 
-use super::{Ack, Answer, Current, End, Job, Progress, Refusal, Report, StoppedBecause, Verdict};
+use super::{
+    Ack, Answer, Current, End, Job, Progress, Refusal, Report, StoppedBecause, Verdict, validations,
+};
 use crate::{
     directive::{Directive, DoneReason, Run},
     stop_rules::{Judge, Stop, is_switch_point, switch_point},
 };
-use std::collections::BTreeSet;
-
-/// Most validation losses that are kept of one directive.
-const MAX_VALIDATIONS: usize = 4096;
 
 impl Job {
     pub(super) fn admit_report(&self, report: &Report) -> Result<Verdict, Refusal> {
@@ -63,7 +61,7 @@ impl Job {
         let mut progress = Progress {
             losses: report.train_losses[held as usize..].to_vec(),
             judge: Some(current.progress.judge.clone().unwrap_or_else(|| Judge::new(&run.stop_if))),
-            validations: self.new_validations(report, current, run)?,
+            validations: validations::not_held(report, &current.progress.validations, run)?,
         };
         let total = received + progress.received();
         let stop = progress.judge.as_mut().and_then(|judge| judge_all(judge, &progress.losses));
@@ -75,6 +73,13 @@ impl Job {
         }
         if report.finished {
             let end = self.judge_end(report, total, last, stop)?;
+            validations::check_complete(
+                run,
+                end,
+                total,
+                &current.progress.validations,
+                &progress.validations,
+            )?;
             return Ok(Verdict::Close(Box::new(progress), end));
         }
         if report.stopped_because.is_some() {
@@ -123,31 +128,6 @@ impl Job {
                 Err(Refusal::StopMismatch { seq: report.seq, expected, reported })
             }
         }
-    }
-
-    fn new_validations(
-        &self,
-        report: &Report,
-        current: &Current,
-        run: &Run,
-    ) -> Result<Vec<super::Validation>, Refusal> {
-        let held = &current.progress.validations;
-        let field = "report.validations";
-        if report.validations.len() > MAX_VALIDATIONS {
-            let description = format!("are limited to {MAX_VALIDATIONS} for one directive");
-            return Err(Refusal::InvalidField { field, description });
-        }
-        if let Some(late) = report.validations.iter().find(|v| v.offset > run.steps()) {
-            let description = format!("has offset {}; the directive has {} steps", late.offset, run.steps());
-            return Err(Refusal::InvalidField { field, description });
-        }
-        let mut offsets: BTreeSet<u64> = held.iter().map(|v| v.offset).collect();
-        let new: Vec<_> = report.validations.iter().filter(|v| offsets.insert(v.offset)).copied().collect();
-        if held.len() + new.len() > MAX_VALIDATIONS {
-            let description = format!("are limited to {MAX_VALIDATIONS} for one directive");
-            return Err(Refusal::InvalidField { field, description });
-        }
-        Ok(new)
     }
 
     /// Enters what [`Job::admit_losses`] found new.

@@ -25,7 +25,8 @@ pub(crate) fn warm_hold_cool(
 
 /// A committed run over fresh batches that only a non-finite loss ends.
 pub(crate) fn committed(phase: Phase, stage: u32, lr: Vec<Piece>) -> Run {
-    Run { phase, batches: Batches::Fresh, lr, stop_if: vec![StopIf::NonFinite], stage, trial: None }
+    let stop_if = vec![StopIf::NonFinite];
+    Run { phase, batches: Batches::Fresh, lr, stop_if, stage, trial: None, validate_at: Vec::new() }
 }
 
 /// A line at `factor` of its LR.

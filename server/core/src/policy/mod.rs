@@ -11,6 +11,7 @@
 use crate::{
     directive::{Run, Slot},
     forecast,
+    job::Validation,
     plan::{FromSlot, Plan},
     spec::{ResolvedPolicy, ResolvedSpec},
     stop_rules::Stop,
@@ -29,6 +30,8 @@ pub struct Context<'a> {
     pub slots: &'a BTreeMap<Slot, SlotEntry>,
     /// Whether the trainer can give the same batches again.
     pub replay: bool,
+    /// Whether the trainer measures validation losses when asked.
+    pub validate: bool,
 }
 
 impl Context<'_> {
@@ -82,6 +85,9 @@ pub struct Segment<'a> {
     pub run: &'a Run,
     /// The loss of every step that was run; may hold NaN and infinities.
     pub losses: &'a [f64],
+    /// The validation losses that the run asked for, by offset; may hold NaN and infinities. Of a run that ended early
+    /// those before its end.
+    pub validations: &'a [Validation],
 }
 
 /// A search that is open.
@@ -125,6 +131,8 @@ pub struct TrialNote {
     pub sd: Option<f64>,
     /// The losses, down-sampled: means of equal bins, at most 128.
     pub losses: Vec<f64>,
+    /// Its validation losses where the policy asked for some: the score is then read from them.
+    pub validations: Vec<Validation>,
 }
 
 /// How a trial ended.
@@ -169,7 +177,8 @@ pub struct CurvePoint {
 pub struct StageEndNote {
     /// Stage, from 0.
     pub stage: u32,
-    /// Mean of the stage's last losses (at most 10).
+    /// Mean of the stage's last losses (at most 10); of a stage whose search went by the validation loss, the one at its
+    /// end.
     pub loss: f64,
 }
 

@@ -139,6 +139,20 @@ pub struct PaperOptions {
     pub warmup_lr: Option<f64>,
     /// What forecasts the loss at the stage's end from a trial; default `exponential`, as published.
     pub forecaster: Option<Forecaster>,
+    /// Which loss the searches go by; default `auto`, as published.
+    pub objective: Option<Objective>,
+}
+
+/// The loss that a search goes by. Where the trainer does not measure validation losses it is the training loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Objective {
+    /// As published: the training loss until a stage of `tau_max` steps is behind, the validation loss after.
+    #[default]
+    Auto,
+    /// The training loss.
+    Training,
+    /// The validation loss from the first search on.
+    Validation,
 }
 
 /// A checked job with every value filled in.
@@ -218,6 +232,8 @@ pub struct ResolvedPaper {
     pub warmup_lr: f64,
     /// What forecasts the loss at tau.
     pub forecaster: Forecaster,
+    /// Which loss the searches go by.
+    pub objective: Objective,
 }
 
 impl ResolvedSpec {

@@ -207,6 +207,7 @@ impl Check {
             warmup_steps: options.warmup_steps.unwrap_or(0),
             warmup_lr: options.warmup_lr.unwrap_or(base.fallback_lr),
             forecaster: options.forecaster.unwrap_or_default(),
+            objective: options.objective.unwrap_or_default(),
         };
         let r = &resolved;
         self.that((1..=64).contains(&r.candidates), "paper.candidates", || {

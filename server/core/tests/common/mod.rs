@@ -9,7 +9,7 @@ use autolrs_core::{
     directive::{Action, Directive, DoneReason, Slot, SlotOp},
     job::{
         Ack, Answer, Checkpoint, DirectiveRecord, Effects, End, Event, Holder, Job, Open, Opened, Refusal,
-        Report, Resume, Row, StoppedBecause,
+        Report, Resume, Row, StoppedBecause, Validation,
     },
     lr_pieces::{MAX_RUN_STEPS, lr_at},
     spec::{JobSpec, OpenBudget, PolicySpec, ResolvedSpec, resolve},
@@ -232,9 +232,13 @@ impl Trainer {
                 end = switch_point(stop.offset, switch_every, run.steps());
             }
         }
+        let early = judge.stop().is_some();
+        let needed = run.validate_at.iter().filter(|at| **at < end || !early);
+        let validations = needed.map(|&offset| Validation { offset, loss: losses[offset as usize - 1] });
         Ok(Report {
             session,
             seq: directive.seq,
+            validations: validations.collect(),
             train_losses: losses,
             finished: true,
             stopped_because: judge.stop().map(StoppedBecause::Rule),

@@ -4,7 +4,7 @@
 use super::{Desk, UID};
 use autolrs_core::{
     directive::{Action, Directive, DoneReason, Phase, Slot, SlotOp},
-    job::{Ack, Open, Opened, Report, Resume, StoppedBecause},
+    job::{Ack, Open, Opened, Report, Resume, StoppedBecause, Validation},
     lr_pieces::lr_at,
     stop_rules::{Judge, switch_point},
 };
@@ -25,6 +25,10 @@ impl Model {
         Self { weight: 2.0, path: Vec::new() }
     }
 
+    fn validation(&self) -> f64 {
+        0.5 * self.weight * self.weight + 0.4
+    }
+
     /// One step of gradient descent on a noisy parabola; the loss before it.
     fn step(&mut self, lr: f64, cliff: Cliff) -> f64 {
         let n = self.path.len();
@@ -42,8 +46,15 @@ impl Model {
 struct Kept {
     seq: u64,
     losses: Vec<f64>,
+    validations: Vec<Validation>,
     acked: usize,
     end: Option<Option<StoppedBecause>>,
+}
+
+impl Kept {
+    fn new(seq: u64) -> Self {
+        Self { seq, losses: Vec::new(), validations: Vec::new(), acked: 0, end: None }
+    }
 }
 
 /// A trainer. Its clone is its checkpoint.
@@ -58,6 +69,8 @@ pub struct Whole {
     /// Slots were lost and saved anew.
     pub refilled: bool,
     cliff: Cliff,
+    /// It measures validation losses when asked.
+    validates: bool,
     switch_every: u64,
     directive: Directive,
     judge: Judge,
@@ -68,8 +81,8 @@ pub struct Whole {
 }
 
 impl Whole {
-    pub fn open(desk: &mut Desk, cliff: Cliff) -> Self {
-        let opened = desk.open(super::open()).unwrap();
+    pub fn open(desk: &mut Desk, cliff: Cliff, validates: bool) -> Self {
+        let opened = desk.open(Open { validate: validates, ..super::open() }).unwrap();
         let mut whole = Self {
             model: Model::new(),
             slots: BTreeMap::new(),
@@ -78,10 +91,11 @@ impl Whole {
             total: 0,
             refilled: false,
             cliff,
+            validates,
             switch_every: opened.switch_every,
             directive: opened.directive.clone(),
             judge: Judge::new(&[]),
-            current: Kept { seq: 0, losses: Vec::new(), acked: 0, end: None },
+            current: Kept::new(0),
             outbox: Vec::new(),
             interrupt: None,
             search_start: None,
@@ -95,7 +109,7 @@ impl Whole {
         let trial = directive.run().is_some_and(|run| run.phase == Phase::Trial);
         let starts = trial && !directive.slot_ops.iter().any(|op| matches!(op, SlotOp::Restore(_)));
         self.judge = Judge::new(directive.run().map_or(&[], |run| &run.stop_if));
-        self.current = Kept { seq: directive.seq, losses: Vec::new(), acked: 0, end: None };
+        self.current = Kept::new(directive.seq);
         (self.interrupt, self.directive) = (None, directive);
         if starts {
             self.search_start = None;
@@ -146,6 +160,12 @@ impl Whole {
             if offset + 1 == end {
                 self.current.end = Some(stop.map(StoppedBecause::Rule));
             }
+            let moot = offset + 1 == end && stop.is_some();
+            if run.validate_at.contains(&(offset + 1)) && !moot {
+                assert!(self.validates, "a trainer that can't is never asked");
+                let validation = Validation { offset: offset + 1, loss: self.model.validation() };
+                self.current.validations.push(validation);
+            }
         }
     }
 
@@ -162,6 +182,7 @@ impl Whole {
             seq: kept.seq,
             first_offset: kept.acked as u64,
             train_losses: kept.losses[kept.acked..to].to_vec(),
+            validations: kept.validations.clone(),
             finished: end.is_some(),
             stopped_because: end.flatten(),
             ..Report::default()
@@ -234,7 +255,9 @@ impl Whole {
         let (seq, offset) = (oldest.seq, oldest.losses.len() as u64);
         let slots: Vec<Slot> = self.slots.keys().copied().collect();
         let resume = Some(Resume { uid: UID, seq, offset, slots });
-        let opened = desk.open(Open { resume, takeover, active: true, ..super::open() }).ok()?;
+        let opened = desk
+            .open(Open { resume, takeover, active: true, validate: self.validates, ..super::open() })
+            .ok()?;
         self.go_on(opened, seq);
         Some(self)
     }

@@ -84,6 +84,7 @@ fn stage(stage: &Stage) -> Value {
 }
 
 fn trial(trial: &Trial) -> Value {
+    let validations = trial.validations.iter().map(|v| json!({ "offset": v.offset, "loss": v.loss }));
     json!({
         "trial": trial.trial,
         "lr": trial.lr,
@@ -92,5 +93,6 @@ fn trial(trial: &Trial) -> Value {
         "score": trial.score,
         "sd": trial.sd,
         "losses": trial.losses,
+        "validations": validations.collect::<Vec<_>>(),
     })
 }

@@ -76,6 +76,7 @@ fn encode_run(run: &Run) -> pb::Run {
         stop_if: run.stop_if.iter().map(|rule| pb::StopIf { rule: Some(stop_rule(rule)) }).collect(),
         stage: run.stage,
         trial: run.trial,
+        validate_at: run.validate_at.clone(),
     }
 }
 
@@ -160,6 +161,7 @@ mod tests {
             stop_if: vec![StopIf::NonFinite, StopIf::MeanAbove { last: 5, limit: 2.0, from: 6 }],
             stage: 1,
             trial: Some(trial),
+            validate_at: vec![2, 7],
         }
     }
 
@@ -179,6 +181,7 @@ mod tests {
         assert_eq!((wire.seq, wire.session, wire.committed_step_at_start), (7, 4, 70));
         assert_eq!((sent.phase(), sent.batches()), (pb::Phase::Trial, pb::run::Batches::Replay));
         assert_eq!((sent.trial, sent.stage, sent.stop_if.len()), (Some(2), 1, 2));
+        assert_eq!(sent.validate_at, [2, 7]);
         assert_eq!((sent.lr[1].exponent, sent.lr[1].origin, sent.lr[1].of), (-0.5, 2.0, 4));
         assert_eq!(wire.slot_ops[0].kind(), pb::slot_op::Kind::Save);
         let fallback = wire.fallback.unwrap();

@@ -33,12 +33,14 @@ pub(in crate::rpc) fn decode(wire: pb::OpenSessionRequest) -> Result<Opening, Er
     }
     let specs = wire.spec.and_then(|wire| spec::decode(wire, &mut violations));
     let (asked, new_spec) = specs.map(|specs| (specs.asked, specs.resolved)).unzip();
+    let can = wire.capabilities.unwrap_or_default();
     let open = Open {
         resume,
         takeover: wire.takeover,
         restart: wire.restart,
         new_spec,
-        replay: wire.capabilities.is_some_and(|can| can.replay),
+        replay: can.replay,
+        validate: can.validate,
         holder: Holder { host: holder.host, pid: holder.pid },
         active: false,
         checkpoint: None,
@@ -96,14 +98,16 @@ mod tests {
             job: "j".into(),
             resume: Some(resume),
             takeover: true,
-            capabilities: Some(pb::Capabilities { replay: true }),
+            capabilities: Some(pb::Capabilities { replay: true, validate: true }),
             holder: Some(pb::Holder { host: "h".into(), pid: 5 }),
             ..pb::OpenSessionRequest::default()
         };
         let opening = decode(wire).unwrap();
         let resume = opening.open.resume.unwrap();
         assert_eq!((resume.uid, resume.slots), (255, vec![Slot::Stage]));
-        assert!(opening.open.takeover && opening.open.replay && !opening.open.restart);
+        assert!(
+            opening.open.takeover && opening.open.replay && opening.open.validate && !opening.open.restart
+        );
     }
 
     #[test]

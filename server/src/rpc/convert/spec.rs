@@ -5,9 +5,9 @@ use autolrs_core::{
     forecast::Forecaster,
     lr_pieces::Piece,
     spec::{
-        self, ClrOptions, ConstantOptions, CosineOptions, JobSpec, LossBound, OneCycleOptions, OpenBudget,
-        PaperOptions, PolicySpec, ReplayOptions, ResolvedSpec, ScanOptions, SgdrOptions, StepOptions,
-        WsdOptions,
+        self, ClrOptions, ConstantOptions, CosineOptions, JobSpec, LossBound, Objective, OneCycleOptions,
+        OpenBudget, PaperOptions, PolicySpec, ReplayOptions, ResolvedSpec, ScanOptions, SgdrOptions,
+        StepOptions, WsdOptions,
     },
 };
 use autolrs_proto::v1 as pb;
@@ -69,6 +69,7 @@ fn policy(wire: pb::job_spec::Policy, violations: &mut Violations) -> PolicySpec
             warmup_steps: p.warmup_steps,
             warmup_lr: p.warmup_lr,
             forecaster: forecaster(p.forecaster, violations),
+            objective: objective(p.objective, violations),
         }),
         Wire::Constant(p) => PolicySpec::Constant(ConstantOptions { lr: p.lr, warmup_steps: p.warmup_steps }),
         Wire::Cosine(p) => PolicySpec::Cosine(CosineOptions {
@@ -139,6 +140,27 @@ const fn encode_forecaster(forecaster: Forecaster) -> pb::Forecaster {
     }
 }
 
+/// See [`forecaster`].
+fn objective(wire: Option<i32>, violations: &mut Violations) -> Option<Objective> {
+    match pb::Objective::try_from(wire?) {
+        Ok(pb::Objective::Auto) => Some(Objective::Auto),
+        Ok(pb::Objective::Training) => Some(Objective::Training),
+        Ok(pb::Objective::Validation) => Some(Objective::Validation),
+        Ok(pb::Objective::Unspecified) | Err(_) => {
+            violations.add("spec.paper.objective", "must be auto, training or validation");
+            None
+        }
+    }
+}
+
+const fn encode_objective(objective: Objective) -> pb::Objective {
+    match objective {
+        Objective::Auto => pb::Objective::Auto,
+        Objective::Training => pb::Objective::Training,
+        Objective::Validation => pb::Objective::Validation,
+    }
+}
+
 /// A spec as it was asked for.
 pub(super) fn encode(spec: &JobSpec) -> pb::JobSpec {
     use pb::job_spec::LossBound as Wire;
@@ -178,6 +200,7 @@ fn encode_policy(policy: &PolicySpec) -> pb::job_spec::Policy {
             warmup_steps: p.warmup_steps,
             warmup_lr: p.warmup_lr,
             forecaster: p.forecaster.map(|forecaster| encode_forecaster(forecaster).into()),
+            objective: p.objective.map(|objective| encode_objective(objective).into()),
         }),
         PolicySpec::Constant(p) => {
             Wire::Constant(pb::ConstantPolicy { lr: p.lr, warmup_steps: p.warmup_steps })
@@ -238,6 +261,7 @@ mod tests {
             warmup_steps: Some(7),
             warmup_lr: Some(0.01),
             forecaster: Some(pb::Forecaster::Mixture.into()),
+            objective: Some(pb::Objective::Validation.into()),
         };
         vec![
             Wire::Scan(scan),

@@ -39,13 +39,21 @@ fn trial(note: &TrialNote) -> pb::Trial {
         score: note.score,
         sd: note.sd,
         losses: note.losses.clone(),
+        validations: note
+            .validations
+            .iter()
+            .map(|v| pb::Validation { offset: v.offset, loss: v.loss })
+            .collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use autolrs_core::policy::{CommitNote, CurvePoint, StageEndNote};
+    use autolrs_core::{
+        job::Validation,
+        policy::{CommitNote, CurvePoint, StageEndNote},
+    };
 
     #[test]
     fn a_stage_shows_its_search_and_its_choice() {
@@ -58,6 +66,7 @@ mod tests {
             score: None,
             sd: None,
             losses: vec![1.0, f64::NAN],
+            validations: vec![Validation { offset: 9, loss: 0.7 }],
         };
         let commit = CommitNote {
             stage: 2,
@@ -69,6 +78,7 @@ mod tests {
         let end = Some(StageEndNote { stage: 2, loss: 0.4 });
         let stage = encode(&StageView { stage: 2, trials: vec![note], commit: Some(commit), end });
         assert_eq!(stage.trials[0].outcome(), pb::trial::Outcome::Diverged);
+        assert_eq!(stage.trials[0].validations, [pb::Validation { offset: 9, loss: 0.7 }]);
         assert_eq!((stage.lr, stage.forecast, stage.forecast_sd), (Some(0.3), Some(0.5), Some(0.1)));
         assert_eq!((stage.end_loss, stage.curve.len(), stage.why.as_str()), (Some(0.4), 1, "because"));
         let open = encode(&StageView::default());

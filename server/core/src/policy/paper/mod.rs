@@ -11,9 +11,11 @@
 //! At each stage: save `STAGE`; k times: restore it, train tau' steps with a candidate, forecast the loss at tau; commit
 //! the candidate with the least forecast: restore `STAGE`, train tau steps. A search begins only if k tau' + tau' steps
 //! are left and all searches stay within max_overhead B; else the last LR is held to the end. The objective is the
-//! training loss. The warm-up is not searched, and there is no cooldown.
+//! training loss until tau has reached tau_max, the validation loss after (`objective.rs`). The warm-up is not
+//! searched, and there is no cooldown.
 
 mod level;
+mod objective;
 mod search;
 mod stretch;
 
@@ -57,6 +59,12 @@ pub struct Paper {
     lr: f64,
     /// Where the loss stood: what the guard compares with.
     level: Option<Level>,
+    /// A stage of tau_max steps is behind.
+    full_stage: bool,
+    /// What the newest search goes by.
+    objective: LossKind,
+    /// It was said that the trainer does not validate.
+    told: bool,
     /// Restores in this stage.
     retries: u32,
     at: At,
@@ -98,7 +106,8 @@ impl Policy for Paper {
                 }
             }
             At::Stage => {
-                notes.stage_ends.extend(stage_end(self.stage, losses));
+                notes.stage_ends.extend(self.stage_end(segment));
+                self.full_stage |= self.tau == self.options.tau_max;
                 self.stage += 1;
                 self.tau = (2 * self.tau).min(self.options.tau_max);
             }
@@ -160,7 +169,7 @@ impl Policy for Paper {
 
     fn advice(&self, spec: &ResolvedSpec) -> Vec<Advice> {
         let spent = Spent { committed: self.options.warmup_steps, ..Spent::default() };
-        if self.has_room(&Context { spec, spent, slots: &BTreeMap::new(), replay: false }) {
+        if self.has_room(&Context { spec, spent, slots: &BTreeMap::new(), replay: false, validate: false }) {
             return Vec::new();
         }
         let (k, trial, share) = (self.options.candidates, self.trial_steps(), spec.max_overhead);
@@ -184,6 +193,9 @@ impl Paper {
             tau: options.tau,
             lr: options.warmup_lr,
             level: None,
+            full_stage: false,
+            objective: LossKind::Training,
+            told: false,
             retries: 0,
             at: At::Warmup { steps: options.warmup_steps, done: 0 },
         }
@@ -200,6 +212,7 @@ impl Paper {
         if !self.has_room(cx) {
             return self.hold(cx, notes);
         }
+        self.choose_objective(cx, notes);
         let search = Search::new(self.options.candidates, self.range, &mut self.rng);
         self.at = At::Search { search, level: None, lowered: 0 };
         let mut next = self.next(cx)?;
@@ -229,7 +242,7 @@ impl Paper {
         notes: &mut Notes,
     ) -> FromSlot {
         let finished = outcome == TrialOutcome::Completed;
-        let forecast = finished.then(|| self.forecast(segment.losses)).flatten();
+        let forecast = finished.then(|| self.forecast(segment)).flatten();
         let At::Search { search, level, lowered } = &mut self.at else { return from(Slot::Stage, None) };
         let (trial, lowered) = (search.trial(), *lowered);
         notes.trials.push(TrialNote {
@@ -241,6 +254,7 @@ impl Paper {
             score: forecast.map(|f| f.mean),
             sd: forecast.map(|f| f.sd),
             losses: downsample(segment.losses, 128),
+            validations: segment.validations.to_vec(),
         });
         search.tell(forecast);
         if search.best(self.range).is_some_and(|(best, ..)| best == trial) {
@@ -252,10 +266,15 @@ impl Paper {
         self.after_divergence(lowered, cx, notes)
     }
 
-    /// The loss at tau.
-    fn forecast(&self, losses: &[f64]) -> Option<Forecast> {
-        let (horizon, kind) = (self.tau as f64, LossKind::Training);
-        let window = LossWindow { losses, horizon, lower_bound: self.bound, kind };
+    /// The loss at tau; none if one of those that it is forecast from is not finite.
+    fn forecast(&self, segment: &Segment<'_>) -> Option<Forecast> {
+        let (losses, times): (Vec<f64>, Vec<u64>) = match self.objective {
+            LossKind::Training => (segment.losses.to_vec(), Vec::new()),
+            LossKind::Validation => segment.validations.iter().map(|v| (v.loss, v.offset)).unzip(),
+        };
+        let times = (self.objective == LossKind::Validation).then_some(&times[..]);
+        let (horizon, kind) = (self.tau as f64, self.objective);
+        let window = LossWindow { losses: &losses, times, horizon, lower_bound: self.bound, kind };
         self.options.forecaster.forecast(&window).ok()
     }
 
@@ -263,7 +282,11 @@ impl Paper {
     fn commit(&mut self, notes: &mut Notes) -> bool {
         let At::Search { search, level, .. } = &self.at else { return false };
         let Some((trial, lr, forecast)) = search.best(self.range) else { return false };
-        let why = format!("trial {trial} has the least forecast of {}", search.trial());
+        let loss = match self.objective {
+            LossKind::Training => "training",
+            LossKind::Validation => "validation",
+        };
+        let why = format!("of {} trials, trial {trial} has the least forecast of the {loss} loss", search.trial());
         let (curve, forecast) = (search.curve(self.range), Some((forecast.mean, forecast.sd)));
         notes.commits.push(CommitNote { stage: self.stage, lr, why, forecast, curve });
         (self.lr, self.level) = (lr, *level);

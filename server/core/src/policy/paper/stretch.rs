@@ -22,13 +22,15 @@ impl Paper {
         }
         Some(match &mut self.at {
             At::Search { search, .. } => {
+                let (lr, trial) = (search.lr(self.range), search.trial());
                 let run = Run {
                     phase: Phase::Trial,
                     batches: Batches::Fresh,
-                    lr: vec![Piece::constant(trial_steps, search.lr(self.range))],
+                    lr: vec![Piece::constant(trial_steps, lr)],
                     stop_if: vec![StopIf::NonFinite],
                     stage: self.stage,
-                    trial: Some(search.trial()),
+                    trial: Some(trial),
+                    validate_at: self.validate_at(trial_steps),
                 };
                 self.trial(run, left)
             }

@@ -163,6 +163,7 @@ impl Scan {
                 score: scored.map(|(score, _)| score),
                 sd: scored.map(|(_, sd)| sd),
                 losses: downsample(segment.losses, 128),
+                validations: segment.validations.to_vec(),
             });
         }
         from(Slot::Start, self.next(cx, notes))

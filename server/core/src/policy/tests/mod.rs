@@ -12,6 +12,7 @@ mod surface;
 use super::{Context, Notes, PolicyState, Segment, SlotEntry, Spent};
 use crate::{
     directive::{Action, Batches, DoneReason, Phase, Run, Slot, SlotOp},
+    job::Validation,
     lr_pieces::{Cursor, MAX_RUN_STEPS, Piece},
     plan::Plan,
     spec::{JobSpec, PolicySpec, ResolvedSpec, resolve},
@@ -89,6 +90,33 @@ pub(super) fn train_until<S: Surface>(
     replay: bool,
     fault: impl FnMut(&Run, u64, f64) -> f64,
 ) -> Trace {
+    simulate(steps, spec, surface, Can { replay, validate: false }, fault)
+}
+
+/// As [`train`], with a trainer that can do this.
+pub(super) fn train_with<S: Surface>(
+    spec: &JobSpec,
+    surface: S,
+    can: Can,
+    fault: impl FnMut(&Run, u64, f64) -> f64,
+) -> Trace {
+    simulate(u64::MAX, spec, surface, can, fault)
+}
+
+/// What the trainer can do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Can {
+    pub(super) replay: bool,
+    pub(super) validate: bool,
+}
+
+fn simulate<S: Surface>(
+    steps: u64,
+    spec: &JobSpec,
+    surface: S,
+    can: Can,
+    fault: impl FnMut(&Run, u64, f64) -> f64,
+) -> Trace {
     let spec = resolve(spec).unwrap();
     let trainer = State { surface, batch: 0 };
     let policy = PolicyState::new(&spec);
@@ -99,7 +127,7 @@ pub(super) fn train_until<S: Surface>(
         next_batch: 0,
         saved: BTreeMap::new(),
         slots: BTreeMap::new(),
-        replay,
+        can,
         fault,
         trace: Trace::default(),
     };
@@ -115,7 +143,7 @@ struct Sim<S, F> {
     next_batch: u64,
     saved: BTreeMap<Slot, State<S>>,
     slots: BTreeMap<Slot, SlotEntry>,
-    replay: bool,
+    can: Can,
     fault: F,
     trace: Trace,
 }
@@ -125,6 +153,7 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
         let mut plan = self.decide(|policy, cx, notes| policy.get_mut().begin(cx, notes));
         for seq in 1.. {
             let budget = self.spec.budget.limit() - self.trace.spent.total();
+            plan = if self.can.validate { plan.validated() } else { plan };
             check(&plan, budget, true);
             self.trace.slot_ops.push(plan.slot_ops.clone());
             plan.slot_ops.iter().for_each(|op| self.operate(*op, seq));
@@ -137,10 +166,10 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
                 }
                 Action::Run(run) => run,
             };
-            let (losses, stop) = self.run(&run);
+            let (losses, validations, stop) = self.run(&run);
             self.trace.segments.push((run.clone(), stop));
             plan = self.decide(|policy, cx, notes| {
-                let segment = Segment { run: &run, losses: &losses };
+                let segment = Segment { run: &run, losses: &losses, validations: &validations };
                 match stop {
                     Some(stop) => policy.get_mut().stopped(&segment, stop, cx, notes).into(),
                     None => policy.get_mut().ended(&segment, cx, notes),
@@ -158,8 +187,9 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
         let stored = postcard::to_stdvec(&self.policy).unwrap();
         let mut copy: PolicyState = postcard::from_bytes(&stored).unwrap();
         assert_eq!(copy, self.policy);
-        let cx =
-            Context { spec: &self.spec, spent: self.trace.spent, slots: &self.slots, replay: self.replay };
+        let Can { replay, validate } = self.can;
+        let (spec, spent, slots) = (&self.spec, self.trace.spent, &self.slots);
+        let cx = Context { spec, spent, slots, replay, validate };
         let plan = ask(&mut self.policy, &cx, &mut self.trace.notes);
         assert_eq!(ask(&mut copy, &cx, &mut Notes::default()), plan);
         assert_eq!(copy, self.policy);
@@ -189,8 +219,10 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
         self.trace.most_slots = self.trace.most_slots.max(self.slots.len());
     }
 
-    fn run(&mut self, run: &Run) -> (Vec<f64>, Option<Stop>) {
-        assert!(run.batches == Batches::Fresh || self.replay, "this trainer can't replay");
+    fn run(&mut self, run: &Run) -> (Vec<f64>, Vec<Validation>, Option<Stop>) {
+        assert!(run.batches == Batches::Fresh || self.can.replay, "this trainer can't replay");
+        assert!(run.validate_at.is_empty() || self.can.validate, "this trainer can't validate");
+        let mut validations = Vec::new();
         let mut batch = if run.batches == Batches::Replay { self.trainer.batch } else { self.next_batch };
         let (mut judge, mut cursor) = (Judge::new(&run.stop_if), Cursor::at(&run.lr, 0));
         let (mut losses, mut end) = (Vec::new(), run.steps());
@@ -207,6 +239,11 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
             if let Some(stop) = judge.push(loss) {
                 end = end.min(switch_point(stop.offset, self.spec.switch_every, run.steps()));
             }
+            let offset = losses.len() as u64;
+            let needed = offset < end || judge.stop().is_none();
+            if needed && run.validate_at.contains(&offset) {
+                validations.push(Validation { offset, loss: self.trainer.surface.validation() });
+            }
         }
         self.next_batch = self.next_batch.max(batch);
         let steps = losses.len() as u64;
@@ -214,7 +251,7 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
             Phase::Trial => self.trace.spent.search += steps,
             _ => self.trace.spent.committed += steps,
         }
-        (losses, judge.stop())
+        (losses, validations, judge.stop())
     }
 }
 
@@ -230,6 +267,8 @@ fn check(plan: &Plan, budget: u64, top: bool) {
     assert!((1..=budget).contains(&run.steps()), "{} steps of {budget}", run.steps());
     assert!(!top || run.steps() <= MAX_RUN_STEPS);
     assert!(run.lr.iter().all(Piece::is_valid), "{:?}", run.lr);
+    assert!(run.validates_in_order(), "{:?}", run.validate_at);
+    assert!(top || run.validate_at.is_empty(), "nobody waits for the validations of a fallback");
     assert!(run.stop_if.contains(&StopIf::NonFinite));
     assert!(run.stop_if.iter().all(StopIf::is_valid), "{:?}", run.stop_if);
     assert_eq!(run.trial.is_some(), run.phase == Phase::Trial);

@@ -1,10 +1,14 @@
 //! `paper`: the search as published, the budget, the guard.
 
-use super::{Trace, spec, surface::Quadratic, train};
+use super::{
+    Can, Trace, spec,
+    surface::{Quadratic, Surface},
+    train, train_with,
+};
 use crate::{
     directive::{DoneReason, Failure, Phase, Run, Slot, SlotOp},
     policy::TrialOutcome,
-    spec::{JobSpec, LossBound, PaperOptions, PolicySpec},
+    spec::{JobSpec, LossBound, Objective, PaperOptions, PolicySpec},
 };
 
 fn options() -> PaperOptions {
@@ -180,4 +184,93 @@ fn advice_says_when_no_search_fits() {
         (1, 0),
         "and a trial more than that after the warm-up"
     );
+}
+
+fn small(objective: Option<Objective>) -> JobSpec {
+    let options = PaperOptions { tau: Some(50), tau_max: Some(200), objective, ..PaperOptions::default() };
+    spec(3000, PolicySpec::Paper(options))
+}
+
+/// A trainer that validates.
+fn validated(spec: &JobSpec, fault: impl FnMut(&Run, u64, f64) -> f64) -> Trace {
+    train_with(spec, Quadratic::new(1.0), Can { replay: false, validate: true }, fault)
+}
+
+/// Whether the search of each stage went by the validation loss.
+fn objectives(trace: &Trace) -> Vec<bool> {
+    let searched = trace.notes.commits.iter().filter(|commit| commit.forecast.is_some());
+    searched.map(|commit| commit.why.contains("the validation loss")).collect()
+}
+
+#[test]
+fn the_objective_is_the_validation_loss_once_a_longest_stage_is_behind() {
+    let trace = validated(&small(None), |_, _, loss| loss);
+    let expected: Vec<bool> = (0..objectives(&trace).len()).map(|stage| stage >= 3).collect();
+    assert!(expected.len() > 5 && objectives(&trace) == expected);
+    for trial in &trace.notes.trials {
+        assert_eq!(trial.validations.len(), if trial.stage < 3 { 0 } else { 16 });
+        assert!(trial.validations.last().is_none_or(|last| last.offset == 20));
+    }
+    let ends: Vec<f64> = trace.notes.stage_ends.iter().map(|end| end.loss).collect();
+    let forecasts = trace.notes.commits.iter().filter_map(|commit| commit.forecast);
+    for (stage, (end, (mean, _))) in ends.iter().zip(forecasts).enumerate() {
+        assert!((end - mean).abs() < 0.3, "stage {stage}: forecast {mean}, came {end}");
+    }
+    assert!(trace.notes.warnings.is_empty());
+    assert_eq!((trace.spent.total(), trace.done), (3000, Some(DoneReason::Finished)));
+}
+
+#[test]
+fn the_objective_can_be_set() {
+    let trace = validated(&small(Some(Objective::Validation)), |_, _, loss| loss);
+    assert!(objectives(&trace).iter().all(|validation| *validation));
+    // 5 steps of a first trial: all of them.
+    assert_eq!(trace.notes.trials[0].validations.len(), 5);
+    let trace = validated(&small(Some(Objective::Training)), |_, _, loss| loss);
+    assert!(objectives(&trace).iter().all(|validation| !validation));
+    assert!(trace.segments.iter().all(|(run, _)| run.trial.is_none() || run.validate_at.is_empty()));
+}
+
+#[test]
+fn a_trainer_that_does_not_validate_is_told_once() {
+    for (objective, says) in
+        [(None, "stages after one of tau_max"), (Some(Objective::Validation), "asked for")]
+    {
+        let trace = healthy(&small(objective), Quadratic::new(1.0));
+        assert!(objectives(&trace).iter().all(|validation| !validation));
+        assert!(
+            trace.notes.warnings.len() == 1 && trace.notes.warnings[0].contains(says),
+            "{:?}",
+            trace.notes.warnings
+        );
+    }
+    assert!(healthy(&small(Some(Objective::Training)), Quadratic::new(1.0)).notes.warnings.is_empty());
+}
+
+/// A validation loss that breaks at high LRs, of a training loss that does not.
+#[derive(Clone)]
+struct Overfits {
+    inner: Quadratic,
+    highest: f64,
+}
+
+impl Surface for Overfits {
+    fn step(&mut self, lr: f64, batch: u64) -> f64 {
+        self.highest = self.highest.max(lr);
+        self.inner.step(lr, batch)
+    }
+
+    fn validation(&self) -> f64 {
+        if self.highest > 1e-2 { f64::NAN } else { self.inner.validation() }
+    }
+}
+
+#[test]
+fn a_validation_loss_that_is_not_finite_is_a_diverged_trial() {
+    let surface = Overfits { inner: Quadratic::new(1.0), highest: 0.0 };
+    let can = Can { replay: false, validate: true };
+    let trace = train_with(&small(Some(Objective::Validation)), surface, can, |_, _, loss| loss);
+    assert!(trace.notes.trials.iter().any(|trial| trial.outcome == TrialOutcome::Diverged));
+    assert!(trace.notes.trials.iter().all(|trial| (trial.lr > 1e-2) == trial.score.is_none()));
+    assert!(trace.notes.commits.iter().all(|commit| commit.lr <= 1e-2));
 }

@@ -4,6 +4,8 @@
 pub(in crate::policy) trait Surface: Clone {
     /// Trains one step with batch number `batch`; the loss is the one before the step.
     fn step(&mut self, lr: f64, batch: u64) -> f64;
+    /// The validation loss.
+    fn validation(&self) -> f64;
 }
 
 /// A noisy quadratic: loss = floor + sum of h x^2 / 2 over directions of curvature h, each gradient with noise. It
@@ -62,6 +64,12 @@ impl Surface for Quadratic {
             self.x[i] -= lr * (h * self.x[i] + self.gradient_noise * h.sqrt() * normal(batch, i as u64));
         }
         self.unit.0 * loss + self.unit.1
+    }
+
+    /// The loss without its noise.
+    fn validation(&self) -> f64 {
+        let losses = self.x.iter().enumerate().map(|(i, x)| self.curvature(i) * x * x / 2.0);
+        self.unit.0 * losses.fold(self.floor, |sum, loss| sum + loss) + self.unit.1
     }
 }
 
