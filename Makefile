@@ -4,6 +4,8 @@
 # make fmt     formats Rust and Python
 # make bench   speed of the server's parts, of a decision over the wire, of step();
 #              BENCH_ROWS=tests/bench/rows.jsonl keeps the rows
+# make bench-policies   every policy on surfaces with a known optimum: final loss, regret, overhead;
+#              BENCH_ROWS=tests/bench/policies.jsonl keeps the rows
 # make example-candle   a convolutional network in candle, with the searched learning rate and with constant ones;
 #              fetches and builds candle, which takes some minutes
 # make clean   removes everything that was built
@@ -15,7 +17,7 @@ SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-python check fmt bench example-candle clean server server-release
+.PHONY: help demo test test-rust test-python check fmt bench bench-policies example-candle clean server server-release
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .venv
@@ -66,6 +68,9 @@ bench: server-release $(CLIENT_STAMP) $(BENCH_STAMP)
 	cargo build --locked --release -p autolrs-tests --bin autolrs-bench
 	$(BIN)/python tests/bench/run.py $(TARGET)/release/autolrs-bench $(BENCH_ROWS)
 	AUTOLRS_BIN=$(TARGET)/release/autolrs $(BIN)/python tests/python/bench_step.py
+
+bench-policies:
+	cargo bench --locked --quiet -p autolrs-core --bench policies -- $(abspath $(BENCH_ROWS))
 
 example-candle: server-release
 	cargo build --locked --release --manifest-path client-rs/examples/candle/Cargo.toml --target-dir $(TARGET)/candle

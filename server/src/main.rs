@@ -22,6 +22,10 @@ fn main() -> ExitCode {
             },
         },
         Command::Jobs(command) => cli::finish(cli::jobs::run(command)),
+        Command::Simulate(args) => match cli::simulate::run(&args) {
+            Ok(()) => ExitCode::from(exit::OK),
+            Err(error) => cli::fail(&error, error.exit_code()),
+        },
         Command::Health(target) => cli::finish(cli::health::run(&target)),
     }
 }

@@ -10,5 +10,6 @@ pub mod plan;
 pub mod policy;
 pub mod schedule;
 pub mod search;
+pub mod simulate;
 pub mod spec;
 pub mod stop_rules;

@@ -5,6 +5,7 @@ pub mod client;
 pub mod health;
 pub mod jobs;
 pub mod render;
+pub mod simulate;
 
 use crate::{
     config::{Config, ConfigError, knobs::KNOBS},
@@ -34,6 +35,8 @@ pub enum Command {
     /// Ask a running server about jobs.
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+    /// Play a job on a synthetic or recorded loss surface, without a server: what its policy would do and what it costs.
+    Simulate(simulate::SimulateArgs),
     /// Exit with 0 if the server is serving, else with 1: for container probes.
     Health(Target),
 }

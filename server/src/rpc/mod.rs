@@ -1,6 +1,6 @@
 //! The services. A handler does four things: decode, send to the owner of the job, await, encode.
 
-mod convert;
+pub(crate) mod convert;
 mod jobs;
 pub mod status;
 mod stream;

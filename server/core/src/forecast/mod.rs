@@ -19,6 +19,7 @@ const MIN_SD: f64 = 1e-9;
 
 /// The rule that extrapolates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Forecaster {
     /// a exp(b t) + c, as in AutoLRS (Jin et al., ICLR 2021, section 4.2).
     #[default]

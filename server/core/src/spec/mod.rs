@@ -21,6 +21,7 @@ pub const POLICY_REVISION: u32 = 1;
 
 /// A job as its user described it; `None` means the documented default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct JobSpec {
     /// Budget in optimizer steps, search included, 1 to 10^12. Required, unless the budget is open; default of `replay`:
     /// its schedule's steps.
@@ -51,6 +52,7 @@ pub struct JobSpec {
 
 /// A budget that is not known in advance: the job trains until its user finishes it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct OpenBudget {
     /// A guess of the steps, 1 to 10^12, from which the search takes its length; default 2400, the shortest search.
     pub expected_steps: Option<u64>,
@@ -58,6 +60,7 @@ pub struct OpenBudget {
 
 /// A lower bound of the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LossBound {
     /// The loss is never below this, in loss units.
     At(f64),
@@ -67,6 +70,7 @@ pub enum LossBound {
 
 /// A policy with the options that its user set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PolicySpec {
     /// Search once on short branches, hold, cool down.
     Scan(ScanOptions),
@@ -110,6 +114,7 @@ impl PolicySpec {
 
 /// Options of `scan`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ScanOptions {
     /// The committed LR is this times the best branch LR, in (0, 1]; default 0.22 (measured: short branches prefer
     /// an LR that is 3 to 8 times too large).
@@ -122,6 +127,7 @@ pub struct ScanOptions {
 
 /// Options of `paper`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct PaperOptions {
     /// Candidates per search, 1 to 64; default 10.
     pub candidates: Option<u32>,

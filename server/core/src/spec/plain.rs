@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Options of `constant`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ConstantOptions {
     /// The LR, > 0; default `fallback_lr`.
     pub lr: Option<f64>,
@@ -14,6 +15,7 @@ pub struct ConstantOptions {
 
 /// Options of `cosine`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct CosineOptions {
     /// The highest LR, > 0; default `fallback_lr`.
     pub lr: Option<f64>,
@@ -25,6 +27,7 @@ pub struct CosineOptions {
 
 /// Options of `wsd`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct WsdOptions {
     /// The stable LR, > 0; default `fallback_lr`.
     pub lr: Option<f64>,
@@ -37,6 +40,7 @@ pub struct WsdOptions {
 /// Options of `step`. All steps are counted from the job's first, its warm-up included; `step_size` or `milestones`,
 /// not both.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct StepOptions {
     /// The first LR, > 0; default `fallback_lr`.
     pub lr: Option<f64>,
@@ -54,6 +58,7 @@ pub struct StepOptions {
 /// Options of `one_cycle`, as of PyTorch's `OneCycleLR` with `anneal_strategy="cos"`. Only the LR is scheduled, not the
 /// momentum.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct OneCycleOptions {
     /// The highest LR, > 0; default `fallback_lr`.
     pub max_lr: Option<f64>,
@@ -67,6 +72,7 @@ pub struct OneCycleOptions {
 
 /// Options of `clr`: Smith's `triangular` (PyTorch's `CyclicLR`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ClrOptions {
     /// The lowest LR, with which the job begins, in (0, `max_lr`]; default `max_lr` / 4 (Smith's rule of thumb).
     pub base_lr: Option<f64>,
@@ -78,6 +84,7 @@ pub struct ClrOptions {
 
 /// Options of `sgdr` (PyTorch's `CosineAnnealingWarmRestarts`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SgdrOptions {
     /// The highest LR, with which every cycle begins, > 0; default `fallback_lr`.
     pub lr: Option<f64>,

@@ -30,7 +30,7 @@ pub fn job_only(job: &Job) -> String {
     print(&self::job(job))
 }
 
-pub(super) fn print(value: &Value) -> String {
+pub(in crate::cli) fn print(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
@@ -69,7 +69,7 @@ fn job(job: &Job) -> Value {
     })
 }
 
-fn stage(stage: &Stage) -> Value {
+pub(in crate::cli) fn stage(stage: &Stage) -> Value {
     let curve = stage.curve.iter().map(|p| json!({ "log10_lr": p.log10_lr, "mean": p.mean, "sd": p.sd }));
     json!({
         "stage": stage.stage,

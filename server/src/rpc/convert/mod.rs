@@ -7,7 +7,7 @@ pub(super) mod report;
 pub(super) mod requests;
 pub(super) mod schedule;
 pub(super) mod spec;
-pub(super) mod stage;
+pub(crate) mod stage;
 
 use crate::error::{Error, Violation};
 

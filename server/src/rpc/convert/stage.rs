@@ -5,7 +5,7 @@ use autolrs_core::policy::{TrialNote, TrialOutcome};
 use autolrs_proto::v1 as pb;
 
 /// A stage with its search.
-pub(in crate::rpc) fn encode(view: &StageView) -> pb::Stage {
+pub(crate) fn encode(view: &StageView) -> pb::Stage {
     let commit = view.commit.as_ref();
     let forecast = commit.and_then(|commit| commit.forecast);
     let curve = commit.map_or(&[][..], |commit| &commit.curve);
