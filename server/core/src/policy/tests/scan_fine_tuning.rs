@@ -27,6 +27,10 @@ impl Surface for Trained {
         let batch = batch + self.seed * 1_000_003;
         self.model.step(lr, batch) + (self.noise)(normal(batch, 77))
     }
+
+    fn validation(&self) -> f64 {
+        self.model.validation()
+    }
 }
 
 type Noise = fn(f64) -> f64;
