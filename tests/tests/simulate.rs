@@ -239,7 +239,7 @@ async fn decides_the_same(policy: Policy, same: PolicySpec) -> Trace {
     let server = Server::start().await;
     let create = CreateJobRequest { name: "job".into(), spec: Some(asked), ..CreateJobRequest::default() };
     server.jobs().create_job(create).await.unwrap();
-    let capabilities = Some(Capabilities { replay: true });
+    let capabilities = Some(Capabilities { replay: true, ..Capabilities::default() });
     let open = OpenSessionRequest { job: "job".into(), capabilities, ..OpenSessionRequest::default() };
     let opened = server.trainer().open_session(open).await.unwrap().into_inner();
     let mut directive = opened.directive.unwrap();
