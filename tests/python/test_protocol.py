@@ -222,6 +222,35 @@ def test_an_operator_finishes_a_job(api: Api, kind: type[Trainer]) -> None:
     assert exported(api, "toy") == pytest.approx(trainer.kept, rel=1e-14)
 
 
+@pytest.mark.parametrize("kind", [Trainer, StreamTrainer])
+def test_an_operator_updates_a_job(api: Api, kind: type[Trainer]) -> None:
+    create(api, "toy")
+    answers: list[Any] = []
+
+    def update(trainer: Trainer) -> None:
+        if trainer.line[-1].phase == "PHASE_TRIAL" and not answers:
+            assert refused(api.UpdateJob, name="toy", request_id="u0", lr_override=0.1).reason == "UPDATE_IN_SEARCH"
+        if trainer.line[-1].phase == "PHASE_STABLE":
+            for _ in range(2):
+                fields = {"lr_override": 0.003, "total_steps": STEPS + 300, "labels": {"team": "a"}}
+                answers.append(api.UpdateJob(name="toy", request_id="u1", **fields).job)
+
+    trainer = kind(api, "toy", on_report=update).run()
+    job = api.GetJob(name="toy").job
+    assert trainer.interrupts and len(trainer.line) == STEPS + 300 == job.total_steps == job.spec.total_steps
+    stable = [step.lr for step in trainer.line if step.phase == "PHASE_STABLE"]
+    assert stable[0] > stable[-1] == 0.003 == job.commits[-1].lr
+    cooldown = [step.lr for step in trainer.line if step.phase == "PHASE_COOLDOWN"]
+    assert len(cooldown) == round(0.4 * (STEPS + 300)) and 0.003 > cooldown[0] > cooldown[-1]
+    assert dict(job.spec.labels) == {"team": "a"} and answers[0].total_steps == STEPS
+    assert refused(api.UpdateJob, name="toy", request_id="u2", total_steps=9999).reason == "JOB_FINISHED"
+    assert exported(api, "toy") == pytest.approx(trainer.kept, rel=1e-14)
+    assert [job.name for job in api.ListJobs(labels={"team": "a"}).jobs] == ["toy"]
+    assert not api.ListJobs(labels={"team": "b"}).jobs and not api.ListJobs(policies=["paper"]).jobs
+    api.UpdateJob(name="toy", request_id="u3", remove_labels=["team"])
+    assert not api.ListJobs(labels={"team": "a"}).jobs
+
+
 def test_an_operator_cancels_a_job_in_its_search_and_deletes_it(api: Api) -> None:
     create(api, "toy", total_steps=20_000)
 

@@ -56,6 +56,9 @@ fn spec(kind: Kind, switch_every: u64) -> ResolvedSpec {
     resolve(&spec).expect("a valid spec")
 }
 
+/// The largest budget that an operator sets.
+const MOST: u64 = 1200;
+
 fn bits(line: &[Step]) -> Vec<(u64, u64)> {
     line.iter().map(Step::bits).collect()
 }
@@ -196,7 +199,10 @@ proptest! {
     #[test]
     fn an_operator_is_obeyed_once(
         kind in kinds(), losses in losses(), validates in any::<bool>(), surface in surface(), faults in faults(), when in 0u64..900,
-        request in prop_oneof![(0u64..200).prop_map(Mishap::Finish), Just(Mishap::Cancel)],
+        request in prop_oneof![
+            (0u64..200).prop_map(Mishap::Finish), Just(Mishap::Cancel), (1u32..100).prop_map(Mishap::SetLr),
+            (900u64..1200).prop_map(Mishap::SetBudget),
+        ],
     ) {
         let spec = spec(kind, losses.0);
         let mut world = World::new(spec.clone(), surface, losses.1, validates).with_faults(faults).with_mishaps([(when, request)]);
@@ -219,13 +225,15 @@ proptest! {
         kind in kinds(), losses in losses(), validates in any::<bool>(), surface in breaking_surface(), faults in faults(),
         mishaps in prop::collection::vec((0u64..200, prop_oneof![
             4 => mishap(), 1 => (0u64..200).prop_map(Mishap::Finish), 1 => Just(Mishap::Cancel),
+            1 => (1u32..100).prop_map(Mishap::SetLr), 1 => (1u64..MOST).prop_map(Mishap::SetBudget),
         ]), 0..12),
     ) {
-        let budget = spec(kind, losses.0).budget.limit();
+        let most = spec(kind, losses.0).budget.known().map_or(u64::MAX, |_| MOST);
         let mut world = world(kind, losses, surface, validates).with_faults(faults).with_mishaps(mishaps);
         world.run();
-        prop_assert!(world.trainer.line.len() as u64 <= budget, "{} steps of {budget}", world.trainer.line.len());
+        prop_assert!(world.trainer.line.len() as u64 <= most, "{} steps", world.trainer.line.len());
         prop_assert_eq!(&world.refusals, &[]);
+        prop_assert!(world.server.job().view().spent.total() <= world.server.job().spec().budget.limit());
         prop_assert_eq!(lr_pieces::steps(&world.server.kept_line()), world.server.job().view().spent.committed);
     }
 }

@@ -2,8 +2,9 @@
 
 use autolrs_proto::v1::{
     CancelJobRequest, ConstantPolicy, DeleteJobRequest, ExportScheduleRequest, GetJobRequest,
-    GetStageRequest, Job, JobState, ListStagesRequest, PaperPolicy, Report, ScanPolicy, StoppedBecause,
-    ValidateJobSpecRequest, WatchJobRequest, WatchJobResponse, job_spec::Policy, stopped_because::Cause,
+    GetStageRequest, Job, JobState, ListJobsRequest, ListStagesRequest, PaperPolicy, Report, ScanPolicy,
+    StoppedBecause, ValidateJobSpecRequest, WatchJobRequest, WatchJobResponse, job_spec::Policy,
+    stopped_because::Cause,
 };
 use autolrs_tests::{
     server::{Server, binary},
@@ -138,6 +139,143 @@ async fn a_job_is_finished_with_a_cooldown() {
     advance(&server, report).await.unwrap();
     assert_eq!(state(&server, "a").await, JobState::Finished);
     assert_eq!(says(&server, &["delete", "a"]).await, "job a is deleted\n");
+}
+
+async fn shown(server: &Server, name: &str) -> Job {
+    let request = GetJobRequest { name: name.into() };
+    server.jobs().get_job(request).await.unwrap().into_inner().job.unwrap()
+}
+
+#[tokio::test]
+async fn a_job_is_updated_in_flight_and_a_killed_server_remembers() {
+    let mut server = Server::start().await;
+    let asked = spec(1000, constant());
+    let opened = open(&server, "a", asked.clone()).await.unwrap();
+    let update =
+        ["update", "a", "--lr", "0.02", "--total-steps", "600", "--label", "team=x", "--label", "run=1"];
+    let said = says(&server, &update).await;
+    assert_eq!(said, "job a is training; its trainer takes it up at its next switch point\n");
+    server.kill();
+    server.up().await;
+    let waiting = shown(&server, "a").await;
+    assert_eq!((waiting.total_steps, waiting.spec.as_ref().unwrap().total_steps), (Some(1000), Some(600)));
+    let report = Report { job: "a".into(), session: opened.session, seq: 1, ..Report::default() };
+    let number = advance(&server, report.clone()).await.unwrap().interrupt.expect("the trainer is told");
+    let last = Report {
+        train_losses: vec![1.0; 5],
+        finished: true,
+        stopped_because: Some(StoppedBecause { cause: Some(Cause::Interrupt(number)) }),
+        ..report
+    };
+    let mut directive = advance(&server, last).await.unwrap().directive;
+    let mut model = Model::default();
+    while let Some(report) = directive.take().and_then(|d| model.carry_out("a", opened.session, &d)) {
+        directive = advance(&server, report).await.unwrap().directive;
+    }
+    assert!(
+        model.line.len() == 595 && model.line.iter().all(|(_, lr)| *lr == 0.02),
+        "{:?}",
+        model.line.len()
+    );
+    let text = says(&server, &["show", "a"]).await;
+    for part in [
+        "labels           run=1, team=x",
+        "600 of 600",
+        "stage 0: 2.000e-2",
+        "an operator set it",
+        "600 steps, not 1000",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let csv = says(&server, &["export", "a", "--output", "csv"]).await;
+    let lrs: Vec<&str> = csv.lines().skip(1).map(|line| line.split_once(',').unwrap().1).collect();
+    assert_eq!((lrs.len(), lrs[4], lrs[5]), (600, "5e-2", "2e-2"));
+    assert_eq!(
+        says(&server, &["update", "a", "--label", "run=2", "--remove-label", "team"]).await,
+        "job a is updated\n"
+    );
+    assert_eq!(shown(&server, "a").await.spec.unwrap().labels, [("run".into(), "2".into())].into());
+    assert!(refuses(&server, &["update", "a", "--lr", "0.1"]).await.contains("[JOB_FINISHED]"));
+    assert_eq!(jobs(&server, &["update", "a"]).await.status.code(), Some(64), "nothing to change");
+    let create = |spec| autolrs_proto::v1::CreateJobRequest {
+        name: "a".into(),
+        spec: Some(spec),
+        ..Default::default()
+    };
+    server.jobs().create_job(create(asked.clone())).await.expect("the trainer's own script is not refused");
+    let mut other = asked;
+    other.total_steps = Some(700);
+    assert_refused(server.jobs().create_job(create(other)).await, Code::AlreadyExists, "JOB_DIFFERS");
+}
+
+#[tokio::test]
+async fn an_update_that_can_not_be_is_refused() {
+    let server = Server::start().await;
+    open(&server, "a", spec(1500, Policy::Scan(ScanPolicy::default()))).await.unwrap();
+    let refused = |args: &'static [&'static str]| refuses(&server, args);
+    assert!(refused(&["update", "a", "--lr", "0.1"]).await.contains("[UPDATE_IN_SEARCH]"));
+    assert!(
+        refused(&["update", "a", "--total-steps", "99", "--label", "a=b"])
+            .await
+            .contains("[UPDATE_IN_SEARCH]")
+    );
+    assert_eq!(
+        shown(&server, "a").await.spec.unwrap().labels.len(),
+        0,
+        "nothing of a refused request is done"
+    );
+    assert!(refused(&["update", "a", "--lr", "0"]).await.contains("[INVALID_FIELD]"));
+    assert!(refused(&["update", "nobody", "--lr", "1"]).await.contains("[JOB_NOT_FOUND]"));
+    open(&server, "b", spec(1000, constant())).await.unwrap();
+    says(&server, &["finish", "b"]).await;
+    assert!(refused(&["update", "b", "--total-steps", "2000"]).await.contains("[BUDGET_FIXED]"));
+}
+
+#[tokio::test]
+async fn hundreds_of_jobs_are_filtered_a_page_at_a_time() {
+    let mut server = Server::start().await;
+    let mut client = server.jobs();
+    for n in 0..300 {
+        let mut spec = spec(1000, if n % 2 == 0 { constant() } else { Policy::Scan(ScanPolicy::default()) });
+        spec.labels = [("team".to_owned(), format!("t{}", n % 3)), ("n".to_owned(), n.to_string())].into();
+        let name = format!("job-{n:03}");
+        let request = autolrs_proto::v1::CreateJobRequest { name, spec: Some(spec), ..Default::default() };
+        client.create_job(request).await.unwrap();
+    }
+    for n in (0..300).step_by(5) {
+        let request = CancelJobRequest { name: format!("job-{n:03}"), request_id: "c".into() };
+        client.cancel_job(request).await.unwrap();
+    }
+    server.kill();
+    server.up().await;
+    let expected: Vec<String> =
+        (0..300).filter(|n| n % 3 == 1 && n % 5 == 0 && n % 2 == 0).map(|n| format!("job-{n:03}")).collect();
+    for page_size in [1, 7, 100, 1000] {
+        let mut request = ListJobsRequest {
+            page_size,
+            states: vec![JobState::Cancelled.into()],
+            labels: [("team".to_owned(), "t1".to_owned())].into(),
+            policies: vec!["constant".into()],
+            ..ListJobsRequest::default()
+        };
+        let mut found = Vec::new();
+        loop {
+            let page = server.jobs().list_jobs(request.clone()).await.unwrap().into_inner();
+            assert!(page.jobs.len() <= page_size as usize);
+            found.extend(page.jobs.into_iter().map(|job| job.name));
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "{page_size}");
+    }
+    let args = ["list", "--label", "team=t1", "--state", "cancelled", "--policy", "constant"];
+    let text = says(&server, &args).await;
+    let names: Vec<&str> = text.lines().skip(1).map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(names, expected);
+    assert_eq!(says(&server, &["list", "--label", "team=t1", "--label", "n=4"]).await.lines().count(), 2);
+    assert_eq!(says(&server, &["list", "--label", "team=t2", "--label", "n=4"]).await, "no jobs\n");
 }
 
 /// Runs a job of the real server to its end with the test's own trainer.

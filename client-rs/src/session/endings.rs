@@ -7,8 +7,9 @@ use super::{
     track::{Track, unnumbered, unnumbered_end, without_numbers},
 };
 use autolrs_core::{
-    directive::{Directive, DoneReason, Slot, SlotOp},
-    lr_pieces::Piece,
+    directive::{Action, Directive, DoneReason, Phase, Slot, SlotOp},
+    lr_pieces::{self, Piece},
+    stop_rules::StopIf,
 };
 
 /// Nothing can follow a directive yet that has ended.
@@ -49,11 +50,29 @@ impl Machine {
     fn follow_end(&mut self) {
         match self.track.directive.fallback.take() {
             Some(fallback) => self.adopt(*fallback),
+            None if matches!(self.track.segment.end, Some(SegmentEnd::Interrupted(_)))
+                && self.track.offset() < self.track.steps() =>
+            {
+                let rest = self.rest_of_segment();
+                self.adopt(rest);
+            }
             None => {
                 let end = unnumbered_end(Vec::new(), DoneReason::Finished, self.committed_step());
                 self.enter(end);
             }
         }
+    }
+
+    /// What an interrupt has left of a segment that nothing was to follow.
+    fn rest_of_segment(&mut self) -> Directive {
+        let on_stop = self.track.directive.fallback_on_stop.take();
+        let segment = self.run().map(|run| (run.phase, lr_pieces::cut(&run.lr, self.track.offset()).1));
+        let (phase, line) = segment.unwrap_or((Phase::Stable, Vec::new()));
+        let mut rest = unnumbered(line, self.committed_step(), self.stage(), None);
+        if let Action::Run(run) = &mut rest.action {
+            (run.phase, run.stop_if) = (phase, vec![StopIf::NonFinite]);
+        }
+        Directive { fallback_on_stop: on_stop.map(|directive| Box::new(without_numbers(*directive))), ..rest }
     }
 
     /// The `fallback_on_stop`; without one the rest of the segment at its last LR.
@@ -85,7 +104,7 @@ impl Machine {
     fn lr_of_last_step(&self) -> f64 {
         let line = self.run().map_or(&[][..], |run| &run.lr);
         let last = self.track.offset().saturating_sub(1);
-        autolrs_core::lr_pieces::lr_at(line, last).unwrap_or(self.fallback_lr)
+        lr_pieces::lr_at(line, last).unwrap_or(self.fallback_lr)
     }
 
     /// The job is cancelled or gone: ends it, where the search began if one is on.

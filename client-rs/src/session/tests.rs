@@ -223,6 +223,26 @@ fn an_interrupt_that_comes_with_a_directive_ends_it_before_its_first_step() {
 }
 
 #[test]
+fn an_interrupt_that_nobody_follows_up_leaves_the_segment_to_its_end() {
+    let mut m = machine(run(1, Phase::Cooldown, 5, 0.1));
+    m.record(1.0);
+    m.handle_ack(Ack { interrupt: Some(5), ..ack(1, 1) });
+    m.record(1.0);
+    assert!(m.waiting());
+    m.handle_silence();
+    let mut steps = 2;
+    while m.done().is_none() {
+        assert_eq!((m.lr(), m.run().unwrap().phase), (0.1, Phase::Cooldown));
+        m.record(1.0);
+        steps += 1;
+        if m.waiting() {
+            m.handle_silence();
+        }
+    }
+    assert_eq!((steps, m.done(), m.total_step()), (5, Some(DoneReason::Finished), 5));
+}
+
+#[test]
 fn a_stop_stands_before_an_interrupt() {
     let mut m = Machine::open("job", 0.01, opened(run(1, Phase::Stable, 100, 0.1), 4));
     m.record(f64::NAN);

@@ -54,6 +54,8 @@ pub(super) struct Ask {
     pub(super) spec: Option<JobSpec>,
     pub(super) replay: bool,
     pub(super) validate: bool,
+    /// The same however often it is asked.
+    pub(super) nonce: String,
 }
 
 impl Link {
@@ -97,6 +99,7 @@ impl Link {
             capabilities: Some(v1::Capabilities { replay: ask.replay, validate: ask.validate }),
             holder: Some(v1::Holder { host: holder.host, pid: holder.pid }),
             spec: ask.spec.as_ref().map(wire::job_spec),
+            nonce: ask.nonce.clone(),
         };
         let request = self.request(message, deadline);
         let mut client = TrainerServiceClient::new(self.channel());

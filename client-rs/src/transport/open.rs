@@ -14,7 +14,10 @@ use autolrs_core::{
     schedule,
     spec::{self, PlainKind, ResolvedPlain, ResolvedPolicy, ResolvedSpec},
 };
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
 use tokio::time::Instant;
 use tower::retry::backoff::Backoff;
 
@@ -41,6 +44,7 @@ pub(super) async fn open(config: &SessionConfig) -> Result<(Machine, Option<Link
         spec: None,
         replay: config.replay,
         validate: config.validate,
+        nonce: nonce(),
     };
     match persist(&mut link, config, &mut ask).await {
         Ok(opened) => {
@@ -81,14 +85,13 @@ fn alone(job: String, spec: &ResolvedSpec) -> Machine {
 async fn persist(link: &mut Link, config: &SessionConfig, ask: &mut Ask) -> Result<Opened, Error> {
     let until = Instant::now() + config.connect_timeout;
     let mut backoff = super::backoff();
-    let mut asked = false;
     loop {
         let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let error = match attempt(link, config, ask, left, &mut asked).await {
+        let error = match attempt(link, config, ask, left).await {
             Ok(opened) => return Ok(opened),
             Err(error) => error,
         };
-        if may_take_over(&error, asked) && !ask.takeover {
+        if is_orphaned(&error) && !ask.takeover {
             ask.takeover = true;
             continue;
         }
@@ -98,25 +101,26 @@ async fn persist(link: &mut Link, config: &SessionConfig, ask: &mut Ask) -> Resu
     }
 }
 
-/// `asked`: an answer to an earlier request may have been lost.
 async fn attempt(
     link: &mut Link,
     config: &SessionConfig,
     ask: &mut Ask,
     left: Duration,
-    asked: &mut bool,
 ) -> Result<Opened, Error> {
     match link.create_job(&config.spec, left).await {
         Err(Error::JobDiffers { .. }) if ask.restart => ask.spec = Some(config.spec.clone()),
         other => other?,
     }
-    let answer = link.open_session(ask, left).await;
-    *asked |= matches!(&answer, Err(error) if error.is_transient());
-    answer
+    link.open_session(ask, left).await
 }
 
-/// The holder is a process of this host that is gone, or this very process, whose first request was answered in vain.
-fn may_take_over(error: &Error, asked: bool) -> bool {
-    let Error::SessionActive { pid, same_host: true, .. } = error else { return false };
-    holder::is_dead(*pid) || (asked && *pid == std::process::id())
+/// The holder is a process of this host that is gone.
+fn is_orphaned(error: &Error) -> bool {
+    matches!(error, Error::SessionActive { pid, same_host: true, .. } if holder::is_dead(*pid))
+}
+
+/// 128 bits that no other session of any trainer has: the standard library's hasher is keyed at random.
+fn nonce() -> String {
+    let half = || RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now()));
+    format!("{:016x}{:016x}", half(), half())
 }

@@ -81,6 +81,8 @@ fn by_reason(
         | ErrorReason::UnknownDirective
         | ErrorReason::StageNotFound
         | ErrorReason::JobNotEnded
+        | ErrorReason::UpdateInSearch
+        | ErrorReason::BudgetFixed
         | ErrorReason::Unspecified => Error::Refused(message),
     }
 }

@@ -647,6 +647,21 @@ pub enum ErrorReason {
     /// { "reason": "JOB_NOT_ENDED", "domain": "autolrs.dev", "metadata": { "job": "resnet50" } }
     /// ```
     JobNotEnded = 17,
+    /// FAILED_PRECONDITION. The LR and the budget of a job can't change while it runs trials. Update it once the search is
+    /// over, or finish it now.
+    ///
+    /// ```text
+    /// { "reason": "UPDATE_IN_SEARCH", "domain": "autolrs.dev", "metadata": { "job": "resnet50" } }
+    /// ```
+    UpdateInSearch = 18,
+    /// FAILED_PRECONDITION. The job's budget is open, or can't change any more: it cools down, runs a fallback, or is about
+    /// to end.
+    ///
+    /// ```text
+    /// { "reason": "BUDGET_FIXED", "domain": "autolrs.dev",
+    ///    "metadata": { "job": "resnet50", "detail": "it cools down" } }
+    /// ```
+    BudgetFixed = 19,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -673,6 +688,8 @@ impl ErrorReason {
             Self::JobDamaged => "ERROR_REASON_JOB_DAMAGED",
             Self::Draining => "ERROR_REASON_DRAINING",
             Self::JobNotEnded => "ERROR_REASON_JOB_NOT_ENDED",
+            Self::UpdateInSearch => "ERROR_REASON_UPDATE_IN_SEARCH",
+            Self::BudgetFixed => "ERROR_REASON_BUDGET_FIXED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -696,12 +713,14 @@ impl ErrorReason {
             "ERROR_REASON_JOB_DAMAGED" => Some(Self::JobDamaged),
             "ERROR_REASON_DRAINING" => Some(Self::Draining),
             "ERROR_REASON_JOB_NOT_ENDED" => Some(Self::JobNotEnded),
+            "ERROR_REASON_UPDATE_IN_SEARCH" => Some(Self::UpdateInSearch),
+            "ERROR_REASON_BUDGET_FIXED" => Some(Self::BudgetFixed),
             _ => None,
         }
     }
 }
 /// What a job is asked to do. A field that is absent takes the default; the server stores the resolved values, so that
-/// an upgrade with other defaults changes no running job.
+/// an upgrade with other defaults changes no running job. Every LR is above 0 and at most 10^6.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JobSpec {
     /// Budget in optimizer steps, search included: 1 to 10^12. Required, unless open_budget is set; default of replay: the
@@ -1548,22 +1567,33 @@ pub struct WatchJobResponse {
     pub job: ::core::option::Option<Job>,
 }
 /// Asks for jobs.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListJobsRequest {
     /// Most jobs to return, 1 to 1000. 0: 100.
     #[prost(uint32, tag = "1")]
     pub page_size: u32,
-    /// next_page_token of the page before. Empty: from the start.
+    /// next_page_token of the page before. Empty: from the start. It says where the next page begins and no more: a
+    /// caller that changes the filters in between gets the rest by the new ones.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
     /// Only jobs in one of these states. Empty: all.
     #[prost(enumeration = "JobState", repeated, tag = "3")]
     pub states: ::prost::alloc::vec::Vec<i32>,
+    /// Only jobs that have all of these labels, with these values. Empty: all.
+    #[prost(map = "string, string", tag = "4")]
+    pub labels: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Only jobs of one of these policies (Job.policy). Empty: all.
+    #[prost(string, repeated, tag = "5")]
+    pub policies: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A page of jobs.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListJobsResponse {
-    /// In the order of their names. May be fewer than page_size although more follow.
+    /// In the order of their names. May be fewer than page_size although more follow, even none: the server looks at
+    /// page_size jobs and returns those that were asked for.
     #[prost(message, repeated, tag = "1")]
     pub jobs: ::prost::alloc::vec::Vec<Job>,
     /// For the next page. Empty: this is the last.
@@ -1605,6 +1635,48 @@ pub struct FinishJobRequest {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FinishJobResponse {
     /// As it stands.
+    #[prost(message, optional, tag = "1")]
+    pub job: ::core::option::Option<Job>,
+}
+/// Asks to change a job. At least one of lr_override, total_steps, labels and remove_labels must be set.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateJobRequest {
+    /// Name of the job.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Chosen by the caller, 1 to 128 bytes: the same id has one effect however often it is sent.
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+    /// The highest LR of what is left of the line, from the switch point on: above 0, at most 10^6. All LRs of the line
+    /// keep their ratio to it. So a stable LR, a cosine or a cooldown goes on from it, a warm-up rises to it (as if it had
+    /// been the warm-up's LR from its start), and cycles reach it at their tops. `paper`: the LR of the rest of the stage;
+    /// later searches go on as usual. A guard that fires later lowers it as it would the LR before; where all that is left
+    /// of a line is 0 it changes nothing.
+    #[prost(double, optional, tag = "3")]
+    pub lr_override: ::core::option::Option<f64>,
+    /// The new budget in steps, search included: above the steps that are done, at most 10^12 (for policies that repeat a
+    /// piece: at most 1000 pieces). What is left of the plan is laid anew. `scan`: the cooldown keeps its share, of the
+    /// new budget, and begins at once if no more than that is left; a warm-up that no longer fits goes straight to its
+    /// LR. Plain schedules: the line is as if it had this budget from the start, so the LR may jump; options in steps keep
+    /// their numbers; after an lr_override it never rises above that. `paper`: later stages and searches. If more steps
+    /// than this are done when it takes effect, the job ends there.
+    #[prost(uint64, optional, tag = "4")]
+    pub total_steps: ::core::option::Option<u64>,
+    /// Labels to set: those of other keys stay. With them the job has at most 64, of at most 256 bytes each.
+    #[prost(map = "string, string", tag = "5")]
+    pub labels: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Keys of labels to remove, before `labels` are set. A key that the job has not is no error.
+    #[prost(string, repeated, tag = "6")]
+    pub remove_labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// The job.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateJobResponse {
+    /// As it stands. Its spec has the labels and the total_steps that were asked for, Job.total_steps the budget in force,
+    /// and its last commit the LR once that has taken effect.
     #[prost(message, optional, tag = "1")]
     pub job: ::core::option::Option<Job>,
 }
@@ -1697,7 +1769,7 @@ pub mod job_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// For people and their tools: checks specs, makes jobs, shows them, ends them, deletes them.
+    /// For people and their tools: checks specs, makes jobs, shows them, changes them, ends them, deletes them.
     ///
     /// What an operation does where the job stands (a job's phase is its state's; a detached job is where its trainer was):
     ///
@@ -1711,6 +1783,20 @@ pub mod job_service_client {
     /// |FINISHED, CANCELLED|changes nothing|JOB_FINISHED|deleted|
     /// |FAILED|changes nothing|JOB_FINISHED|deleted|
     /// |DAMAGED|JOB_DAMAGED|JOB_DAMAGED|deleted|
+    ///
+    /// |state|UpdateJob: labels|UpdateJob: lr_override|UpdateJob: total_steps|
+    /// |-----|-----------------|----------------------|----------------------|
+    /// |CREATED|at once|at the first committed switch point|at once|
+    /// |SEARCHING|at once|UPDATE_IN_SEARCH|UPDATE_IN_SEARCH|
+    /// |TRAINING|at once|at the next switch point|at the next switch point \[1\]|
+    /// |COOLING|at once|at the next switch point|BUDGET_FIXED|
+    /// |DETACHED|at once|as above, when the trainer is back|as above \[1\]|
+    /// |FINISHED, CANCELLED|at once|JOB_FINISHED|JOB_FINISHED|
+    /// |FAILED|at once|JOB_FINISHED|JOB_FINISHED|
+    /// |DAMAGED|JOB_DAMAGED|JOB_DAMAGED|JOB_DAMAGED|
+    ///
+    /// \[1\] BUDGET_FIXED if it is open, once the trainer runs a fallback, and while a FinishJob waits for it. A budget that
+    /// is accepted and waits while the trainer adopts a fallback changes nothing any more: a warning says so.
     #[derive(Debug, Clone)]
     pub struct JobServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1970,6 +2056,33 @@ pub mod job_service_client {
                 .insert(GrpcMethod::new("autolrs.v1.JobService", "FinishJob"));
             self.inner.unary(req, path, codec).await
         }
+        /// Changes the labels of a job, or its course: its LR, its budget. The LR and the budget change at the trainer's next
+        /// switch point of a committed phase, together if both are asked for; what waits is added to by a later update, takes
+        /// effect before a FinishJob and is dropped by a CancelJob. A refused request changes nothing, labels neither.
+        pub async fn update_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateJobResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/autolrs.v1.JobService/UpdateJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("autolrs.v1.JobService", "UpdateJob"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Forgets a job and its history. A job that a trainer has opened must have ended before: cancel it. A trainer that
         /// comes back to a deleted job meets JOB_NOT_FOUND and behaves as if the job were cancelled.
         pub async fn delete_job(
@@ -2149,6 +2262,16 @@ pub mod job_service_server {
             tonic::Response<super::FinishJobResponse>,
             tonic::Status,
         >;
+        /// Changes the labels of a job, or its course: its LR, its budget. The LR and the budget change at the trainer's next
+        /// switch point of a committed phase, together if both are asked for; what waits is added to by a later update, takes
+        /// effect before a FinishJob and is dropped by a CancelJob. A refused request changes nothing, labels neither.
+        async fn update_job(
+            &self,
+            request: tonic::Request<super::UpdateJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateJobResponse>,
+            tonic::Status,
+        >;
         /// Forgets a job and its history. A job that a trainer has opened must have ended before: cancel it. A trainer that
         /// comes back to a deleted job meets JOB_NOT_FOUND and behaves as if the job were cancelled.
         async fn delete_job(
@@ -2183,7 +2306,7 @@ pub mod job_service_server {
             tonic::Status,
         >;
     }
-    /// For people and their tools: checks specs, makes jobs, shows them, ends them, deletes them.
+    /// For people and their tools: checks specs, makes jobs, shows them, changes them, ends them, deletes them.
     ///
     /// What an operation does where the job stands (a job's phase is its state's; a detached job is where its trainer was):
     ///
@@ -2197,6 +2320,20 @@ pub mod job_service_server {
     /// |FINISHED, CANCELLED|changes nothing|JOB_FINISHED|deleted|
     /// |FAILED|changes nothing|JOB_FINISHED|deleted|
     /// |DAMAGED|JOB_DAMAGED|JOB_DAMAGED|deleted|
+    ///
+    /// |state|UpdateJob: labels|UpdateJob: lr_override|UpdateJob: total_steps|
+    /// |-----|-----------------|----------------------|----------------------|
+    /// |CREATED|at once|at the first committed switch point|at once|
+    /// |SEARCHING|at once|UPDATE_IN_SEARCH|UPDATE_IN_SEARCH|
+    /// |TRAINING|at once|at the next switch point|at the next switch point \[1\]|
+    /// |COOLING|at once|at the next switch point|BUDGET_FIXED|
+    /// |DETACHED|at once|as above, when the trainer is back|as above \[1\]|
+    /// |FINISHED, CANCELLED|at once|JOB_FINISHED|JOB_FINISHED|
+    /// |FAILED|at once|JOB_FINISHED|JOB_FINISHED|
+    /// |DAMAGED|JOB_DAMAGED|JOB_DAMAGED|JOB_DAMAGED|
+    ///
+    /// \[1\] BUDGET_FIXED if it is open, once the trainer runs a fallback, and while a FinishJob waits for it. A budget that
+    /// is accepted and waits while the trainer adopts a fallback changes nothing any more: a warning says so.
     #[derive(Debug)]
     pub struct JobServiceServer<T> {
         inner: Arc<T>,
@@ -2587,6 +2724,51 @@ pub mod job_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/autolrs.v1.JobService/UpdateJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateJobSvc<T: JobService>(pub Arc<T>);
+                    impl<
+                        T: JobService,
+                    > tonic::server::UnaryService<super::UpdateJobRequest>
+                    for UpdateJobSvc<T> {
+                        type Response = super::UpdateJobResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpdateJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as JobService>::update_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateJobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/autolrs.v1.JobService/DeleteJob" => {
                     #[allow(non_camel_case_types)]
                     struct DeleteJobSvc<T: JobService>(pub Arc<T>);
@@ -2831,6 +3013,11 @@ pub struct OpenSessionRequest {
     /// With `restart`: replaces the job's spec. Absent: the job keeps its spec. Without `restart`: refused.
     #[prost(message, optional, tag = "7")]
     pub spec: ::core::option::Option<JobSpec>,
+    /// Chosen by the trainer at random each time that it wants a session, at most 128 bytes, and the same in every copy of
+    /// the request that it sends. A copy gets the session that the first got and opens no other; once a newer session
+    /// speaks, it is FENCED, so a copy that arrives late harms no one. Empty: none.
+    #[prost(string, tag = "8")]
+    pub nonce: ::prost::alloc::string::String,
 }
 /// Where a trainer's checkpoint stands. Losses of `seq` at and after `offset`, and all later directives, become an
 /// abandoned timeline.

@@ -128,6 +128,28 @@ impl Piece {
         self.end *= factor;
         self
     }
+
+    /// Scales the LR such that `from` becomes `to`, exactly, keeping the shape.
+    #[must_use]
+    pub fn rescaled(mut self, from: f64, to: f64) -> Self {
+        self.start = self.start / from * to;
+        self.end = self.end / from * to;
+        self
+    }
+}
+
+/// The highest LR of a line; 0 of an empty one.
+pub fn highest(pieces: &[Piece]) -> f64 {
+    // Every shape is monotone.
+    pieces.iter().flat_map(|p| [p.lr(0), p.lr(p.steps - 1)]).fold(0.0, f64::max)
+}
+
+/// A line with `lr` as its highest LR and the others in their ratio to that. None where it has no LR that a double can
+/// be scaled from: all of it is (almost) 0.
+pub fn scaled_to(pieces: &[Piece], lr: f64) -> Option<Vec<Piece>> {
+    let highest = highest(pieces);
+    let scaled: Vec<Piece> = pieces.iter().map(|piece| piece.rescaled(highest, lr)).collect();
+    (highest > 0.0 && scaled.iter().all(Piece::is_valid)).then_some(scaled)
 }
 
 /// Steps of all pieces.

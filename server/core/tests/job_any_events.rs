@@ -5,8 +5,9 @@ mod common;
 use autolrs_core::{
     directive::{Directive, Slot},
     forecast::Forecaster,
-    job::{Cancel, Event, Finish, Open, Report, Resume, StoppedBecause, Validation},
+    job::{Cancel, Event, Finish, Open, Report, Resume, StoppedBecause, Update, Validation},
     lr_pieces::{MAX_RUN_STEPS, Piece},
+    policy::Change,
     spec::{
         ClrOptions, ConstantOptions, CosineOptions, Objective, OneCycleOptions, PaperOptions, PolicySpec,
         ReplayOptions, ScanOptions, SgdrOptions, StepOptions,
@@ -45,6 +46,8 @@ enum Step {
     },
     Finish(Option<u64>),
     Cancel(bool),
+    /// LR, and a budget relative to the present one.
+    Update(Option<f64>, Option<i64>),
     Restart,
 }
 
@@ -77,6 +80,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(seq, offset, slots, uid, validate)| Step::Resume { seq, offset, slots, uid, validate }),
         1 => prop::option::of(0u64..2000).prop_map(Step::Finish),
         1 => any::<bool>().prop_map(Step::Cancel),
+        2 => (prop::option::of(prop_oneof![1e-6..2.0f64, Just(5e-324), Just(0.0), Just(f64::NAN)]),
+              prop::option::of(-400i64..400)).prop_map(|(lr, total)| Step::Update(lr, total)),
         1 => Just(Step::Restart),
     ]
 }
@@ -115,6 +120,10 @@ fn carry_out(desk: &mut Desk, step: &Step, number: usize) {
             Event::Open(Open { resume, validate: *validate, ..open() })
         }
         Step::Finish(cooldown_steps) => Event::Finish(Finish { request_id, cooldown_steps: *cooldown_steps }),
+        Step::Update(lr, total) => {
+            let total_steps = total.map(|delta| near(desk.job.spec().budget.limit(), delta));
+            Event::Update(Update { request_id, change: Change { lr: *lr, total_steps } })
+        }
         Step::Cancel(live) => Event::Cancel(Cancel { request_id, live: *live }),
     };
     let before = desk.job.clone();

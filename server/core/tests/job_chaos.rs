@@ -10,7 +10,7 @@ use autolrs_core::{
 };
 use common::{
     Desk,
-    given::{finish, paper, scan},
+    given::{finish, paper, scan, update},
     spec,
     whole::{Cliff, Whole},
 };
@@ -40,6 +40,8 @@ enum Mishap {
     Outage(usize),
     /// An operator finishes the job.
     Finish(Option<u64>),
+    /// An operator sets the LR, or the budget.
+    Update(Option<f64>, Option<u64>),
 }
 
 fn mishap(outages: bool) -> impl Strategy<Value = Mishap> {
@@ -54,7 +56,15 @@ fn mishap(outages: bool) -> impl Strategy<Value = Mishap> {
         3 => Just(Mishap::Save),
         2 => (0usize..3, any::<bool>()).prop_map(|(back, takeover)| Mishap::Crash { back, takeover }),
         2 * weight => (1usize..4).prop_map(Mishap::Outage),
-        weight => prop::option::of(0u64..300).prop_map(Mishap::Finish),
+        weight => operators(),
+    ]
+}
+
+fn operators() -> impl Strategy<Value = Mishap> {
+    let change = (prop::option::of(0.01..0.5f64), prop::option::of(300u64..2000));
+    prop_oneof![
+        prop::option::of(0u64..300).prop_map(Mishap::Finish),
+        change.prop_map(|(lr, total_steps)| Mishap::Update(lr, total_steps)),
     ]
 }
 
@@ -98,6 +108,9 @@ impl World {
             Mishap::Late(n) => self.late(n),
             Mishap::Finish(steps) => {
                 drop(self.desk.send(finish(&format!("f{}", self.sent.len()), steps)));
+            }
+            Mishap::Update(lr, total_steps) => {
+                drop(self.desk.send(update(&format!("u{}", self.sent.len()), lr, total_steps)));
             }
             Mishap::None | Mishap::RequestLost | Mishap::AnswerLost | Mishap::Twice => {}
         }

@@ -4,7 +4,7 @@ mod common;
 
 use autolrs_core::{
     directive::{Directive, DoneReason, Phase, Slot, SlotOp},
-    job::{Answer, Event, JobState, Open, Refusal, Report},
+    job::{Answer, Event, JobState, Open, Refusal, Report, Row},
     spec::{PolicySpec, ResolvedSpec, WsdOptions},
 };
 use common::{
@@ -123,6 +123,28 @@ fn finish_in_a_trial_goes_back_to_the_start() {
         let end = if done(&next) { next } else { go_on(&mut desk, &next) };
         assert!(done(&end));
     }
+}
+
+#[test]
+fn finish_at_the_end_of_a_trial_uses_its_score() {
+    let falling = |directive: &Directive| {
+        let mut report = whole(directive);
+        for (i, loss) in report.train_losses.iter_mut().enumerate() {
+            *loss = 0.99_f64.powi(i as i32);
+        }
+        report
+    };
+    let (mut desk, first) = started(scan(2000));
+    let fallback_lr = desk.job.spec().fallback_lr;
+    let candidate =
+        first.run().unwrap().lr.iter().map(|piece| piece.start.max(piece.end)).fold(0.0, f64::max);
+    desk.send(finish("f", Some(50))).unwrap();
+    let next = desk.report(falling(&first)).unwrap().directive.unwrap();
+    assert_eq!((next.slot_ops[0], next.run().unwrap().steps()), (SlotOp::Restore(Slot::Start), 50));
+    let [(0, lr)] = desk.job.view().commits[..] else { panic!("{:?}", desk.job.view().commits) };
+    assert!(lr != fallback_lr && (lr / (0.22 * candidate) - 1.0).abs() < 0.1, "{lr} from {candidate}");
+    let scored = |row: &Row| matches!(row, Row::Trial(note) if note.score.is_some());
+    assert!(desk.rows.iter().any(scored));
 }
 
 #[test]

@@ -88,6 +88,37 @@ fn a_wrong_end_is_refused() {
 }
 
 #[test]
+fn a_late_copy_of_an_opening_opens_nothing() {
+    let with = |nonce: &str, open: Open| Open { nonce: nonce.into(), ..open };
+    let mut desk = Desk::new(constant(1000));
+    let first = desk.open(with("a", open())).unwrap();
+    desk.report(losses(first.directive.seq, 0, 60)).unwrap();
+    let resumed = with("b", resume(first.directive.seq, 20, &[]));
+    let opened = desk.open(resumed.clone()).unwrap();
+    assert_eq!((opened.session, opened.received_through, opened.slot_ops.len()), (2, 20, 1));
+    assert_eq!(desk.open(resumed.clone()).unwrap(), opened, "a copy, and the answer once more");
+    let report = Report { session: 2, ..losses(first.directive.seq, 20, 30) };
+    desk.report(report).unwrap();
+    let stored = desk.stored();
+    let late = desk.open(resumed.clone()).unwrap();
+    assert_eq!((late.session, late.received_through), (2, 50), "nothing is rewound");
+    assert_eq!(desk.open(with("a", open())), Err(Refusal::Fenced { session: 1, newest: 2 }));
+    assert_eq!(desk.stored(), stored);
+    desk.restart();
+    assert_eq!(desk.open(resumed.clone()).unwrap().session, 2, "the server remembers");
+    let seq = desk.open(with("c", Open { restart: true, ..open() })).unwrap().directive.seq;
+    assert_eq!(desk.open(resumed), Err(Refusal::Fenced { session: 2, newest: 3 }));
+    assert!(matches!(
+        desk.open(with(&"x".repeat(129), open())),
+        Err(Refusal::InvalidField { field: "nonce", .. })
+    ));
+    for n in 0..1000 {
+        desk.open(with(&format!("{n:0128}"), resume(seq, 0, &[]))).unwrap();
+    }
+    assert!(desk.stored().len() < 16_384);
+}
+
+#[test]
 fn only_the_newest_session_speaks() {
     let (mut desk, directive) = started(constant(1000));
     let active = Open { active: true, ..open() };

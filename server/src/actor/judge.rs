@@ -1,7 +1,9 @@
 //! Events: judged, stored if they decide something, and only then answered.
 
 use super::{
-    Actor, Held, JobView, differences, from_store,
+    Actor, Held, JobView,
+    asked::{Asked, Edit, SpecUpdate},
+    differences, from_store,
     loaded::{Loaded, Snapshot},
     rows,
 };
@@ -14,7 +16,7 @@ use crate::{
     telemetry::metrics,
 };
 use autolrs_core::{
-    job::{Ack, Admitted, Answer, Cancel, Event, Finish, Job, Open, Opened, Report, Row},
+    job::{Ack, Admitted, Answer, Cancel, Event, Finish, Job, Open, Opened, Report, Row, Update},
     spec::{JobSpec, ResolvedSpec},
 };
 use std::time::Instant;
@@ -29,7 +31,8 @@ impl Actor {
             match self.load().await {
                 Ok(had) => {
                     let Snapshot { job, asked: had_asked, .. } = &had.snapshot;
-                    let fields = differences::differences(&asked, &resolved, job.spec(), had_asked);
+                    let mut fields = differences::differences(&asked, &resolved, job.spec(), &had_asked.spec);
+                    fields.retain(|field| !had_asked.was(field, &asked));
                     if fields.is_empty() {
                         return self.present().await;
                     }
@@ -39,7 +42,8 @@ impl Actor {
                 Err(error) => return Err(error),
             }
             let job = Job::create(resolved.clone(), rand::random());
-            let snapshot = Snapshot { created: self.clock.now(), heard: None, asked: asked.clone(), job };
+            let asked = Asked::new(asked.clone());
+            let snapshot = Snapshot { created: self.clock.now(), heard: None, asked, job };
             match self.save(None, snapshot, &[]).await {
                 Err(StoreError::Conflict { .. }) => continue,
                 result => result.map_err(|e| from_store(&self.key, e))?,
@@ -51,7 +55,10 @@ impl Actor {
     }
 
     pub(super) async fn open(&mut self, open: Open, asked: Option<JobSpec>) -> Result<Opened, Error> {
-        match self.judge(Event::Open(open), asked).await? {
+        match self
+            .judge(Event::Open(open), asked.map_or(Edit::Keep, |spec| Edit::Replace(Box::new(spec))))
+            .await?
+        {
             Answer::Opened(opened) => {
                 let Opened { session, directive, .. } = &*opened;
                 tracing::info!(job = %self.key, session, seq = directive.seq, "session opened");
@@ -67,19 +74,24 @@ impl Actor {
         if report.session == loaded.snapshot.job.session() {
             loaded.snapshot.heard = Some(now);
         }
-        match self.judge(Event::Report(report), None).await? {
+        match self.judge(Event::Report(report), Edit::Keep).await? {
             Answer::Ack(ack) => Ok(ack),
             other => Err(unexpected(&other)),
         }
     }
 
+    pub(super) async fn update(&mut self, update: Update, spec: SpecUpdate) -> Result<JobView, Error> {
+        self.judge(Event::Update(update), Edit::Update(spec)).await?;
+        self.present().await
+    }
+
     pub(super) async fn finish(&mut self, finish: Finish) -> Result<JobView, Error> {
-        self.judge(Event::Finish(finish), None).await?;
+        self.judge(Event::Finish(finish), Edit::Keep).await?;
         self.present().await
     }
 
     pub(super) async fn cancel(&mut self, cancel: Cancel) -> Result<JobView, Error> {
-        self.judge(Event::Cancel(cancel), None).await?;
+        self.judge(Event::Cancel(cancel), Edit::Keep).await?;
         self.present().await
     }
 
@@ -106,8 +118,8 @@ impl Actor {
         Ok(())
     }
 
-    /// The answer to an event: durable before it is visible. `asked` replaces the spec as it was asked for.
-    async fn judge(&mut self, event: Event, asked: Option<JobSpec>) -> Result<Answer, Error> {
+    /// The answer to an event: durable before it is visible. `edit` changes the spec as it was asked for.
+    async fn judge(&mut self, event: Event, edit: Edit) -> Result<Answer, Error> {
         for _ in 0..MAX_RACES {
             let event = self.prepare(event.clone()).await?;
             let started = Instant::now();
@@ -117,11 +129,11 @@ impl Actor {
             }
             let span = tracing::info_span!("decision", job = %self.key);
             let Loaded { version, mut snapshot } = self.load().await?.clone();
+            snapshot.asked = snapshot.asked.edited(&self.key.name, edit.clone())?;
             let effects = span.in_scope(|| snapshot.job.apply(admitted));
             if matches!(effects.answer, Answer::Opened(_)) {
                 snapshot.heard = Some(self.clock.now());
             }
-            snapshot.asked = asked.clone().unwrap_or(snapshot.asked);
             match self.save(Some(version), snapshot, &effects.rows).instrument(span).await {
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(from_store(&self.key, error)),
@@ -157,7 +169,7 @@ impl Actor {
                 Event::Open(Open { active, checkpoint, ..open })
             }
             Event::Cancel(cancel) => Event::Cancel(Cancel { live: active, ..cancel }),
-            Event::Report(_) | Event::Finish(_) => event,
+            Event::Report(_) | Event::Finish(_) | Event::Update(_) => event,
         })
     }
 

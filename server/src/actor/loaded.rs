@@ -1,5 +1,6 @@
 //! A job in memory: the core's job, what the store says of it, and what the clock says.
 
+use super::asked::Asked;
 use crate::{
     clock::{Clock, SILENCE},
     error::Error,
@@ -22,7 +23,7 @@ pub(super) struct Snapshot {
     /// When its trainer was last heard, as known at the save.
     pub(super) heard: Option<u64>,
     /// The spec as it was asked for.
-    pub(super) asked: JobSpec,
+    pub(super) asked: Asked,
     /// The state machine.
     pub(super) job: Job,
 }
@@ -109,7 +110,7 @@ impl Loaded {
         JobView {
             name: key.name.clone(),
             uid: job.uid(),
-            asked: asked.clone(),
+            asked: asked.spec.clone(),
             policy: spec.policy_name(),
             policy_revision: spec.policy_revision,
             total_steps: spec.budget.known(),

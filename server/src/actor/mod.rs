@@ -2,12 +2,14 @@
 //! needs no lock. A decision is stored before it is answered; if another process stored one first, the job is loaded
 //! again and the same event is judged again.
 
+mod asked;
 mod differences;
 mod judge;
 mod loaded;
 mod rows;
 
 pub use self::{
+    asked::SpecUpdate,
     loaded::{JobView, Shown},
     rows::{ScheduleView, StageView},
 };
@@ -19,7 +21,7 @@ use crate::{
     store::{JobKey, JobStore},
 };
 use autolrs_core::{
-    job::{Ack, Cancel, Finish, Open, Opened, Report},
+    job::{Ack, Cancel, Finish, Open, Opened, Report, Update},
     spec::{JobSpec, ResolvedSpec},
 };
 use loaded::Loaded;
@@ -58,6 +60,8 @@ pub enum Message {
     Open(Box<(Open, Option<JobSpec>)>, Reply<Opened>),
     /// Enter losses.
     Report(Report, Reply<Ack>),
+    /// Change its course and its spec.
+    Update(Box<(Update, SpecUpdate)>, Reply<JobView>),
     /// End it early and in order.
     Finish(Finish, Reply<JobView>),
     /// End it without training on.
@@ -112,6 +116,7 @@ impl Actor {
             Message::Create(specs, reply) => answer(reply, self.create(specs.0, specs.1).await),
             Message::Open(open, reply) => answer(reply, self.open(open.0, open.1).await),
             Message::Report(report, reply) => answer(reply, self.report(report).await),
+            Message::Update(update, reply) => answer(reply, self.update(update.0, update.1).await),
             Message::Finish(finish, reply) => answer(reply, self.finish(finish).await),
             Message::Cancel(cancel, reply) => answer(reply, self.cancel(cancel).await),
             Message::Delete(uid, reply) => answer(reply, self.delete(uid).await),

@@ -3,7 +3,7 @@
 use super::client::{ClientError, Target};
 use autolrs_proto::v1::{
     CancelJobRequest, DeleteJobRequest, ExportScheduleRequest, FinishJobRequest, GetJobRequest, Job,
-    JobState, ListJobsRequest, ListStagesRequest, Schedule, Stage, WatchJobRequest,
+    JobState, ListJobsRequest, ListStagesRequest, Schedule, Stage, UpdateJobRequest, WatchJobRequest,
     job_service_client::JobServiceClient,
 };
 use std::time::Duration;
@@ -19,9 +19,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 type Client = JobServiceClient<Channel>;
 
-pub(super) async fn list(client: &mut Client, states: &[JobState]) -> Result<Vec<Job>, ClientError> {
-    let states = states.iter().map(|&state| state.into()).collect();
-    let mut request = ListJobsRequest { page_size: PAGE, page_token: String::new(), states };
+/// All jobs that match the request, page by page.
+pub(super) async fn list(client: &mut Client, mut request: ListJobsRequest) -> Result<Vec<Job>, ClientError> {
+    request.page_size = PAGE;
     let mut jobs = Vec::new();
     loop {
         let page = client.list_jobs(request.clone()).await?.into_inner();
@@ -104,6 +104,11 @@ async fn follow(
         }
     }
     Err(Status::unavailable("the server ended the stream").into())
+}
+
+pub(super) async fn update(client: &mut Client, request: UpdateJobRequest) -> Result<Job, ClientError> {
+    let request = UpdateJobRequest { request_id: request_id(), ..request };
+    Ok(client.update_job(request).await?.into_inner().job.unwrap_or_default())
 }
 
 pub(super) async fn cancel(client: &mut Client, name: String) -> Result<Job, ClientError> {

@@ -1,11 +1,11 @@
-//! `autolrs jobs`: shows and ends jobs of a running server.
+//! `autolrs jobs`: shows, changes and ends jobs of a running server.
 
 use super::{
     calls,
     client::{ClientError, Target, block_on},
     render,
 };
-use autolrs_proto::v1::JobState;
+use autolrs_proto::v1::{JobState, ListJobsRequest, UpdateJobRequest};
 use clap::{Args, Subcommand, ValueEnum};
 use std::io::{BufWriter, Write};
 
@@ -17,6 +17,12 @@ pub enum JobsCommand {
         /// Only jobs in this state (searching, training, ...); may be repeated.
         #[arg(long, value_name = "STATE", value_parser = parse_state)]
         state: Vec<JobState>,
+        /// Only jobs with this label; may be repeated, all must match.
+        #[arg(long, value_name = "KEY=VALUE", value_parser = parse_label)]
+        label: Vec<(String, String)>,
+        /// Only jobs of this policy (scan, paper, ...); may be repeated.
+        #[arg(long, value_name = "POLICY")]
+        policy: Vec<String>,
         /// Where and how.
         #[command(flatten)]
         ask: Ask,
@@ -55,6 +61,27 @@ pub enum JobsCommand {
         /// In which form.
         #[arg(long, value_enum, default_value_t = Form::Json)]
         output: Form,
+    },
+    /// Change a job's LR or budget at its trainer's next switch point, or its labels at once.
+    #[command(group(clap::ArgGroup::new("change").required(true).multiple(true)))]
+    Update {
+        /// The job's name.
+        name: String,
+        /// The highest LR of what is left of the job's line; its other LRs keep their ratio to it.
+        #[arg(long, value_name = "LR", group = "change")]
+        lr: Option<f64>,
+        /// The new budget in steps; what is left of the plan is laid anew.
+        #[arg(long, value_name = "N", group = "change")]
+        total_steps: Option<u64>,
+        /// Set a label; may be repeated.
+        #[arg(long, value_name = "KEY=VALUE", value_parser = parse_label, group = "change")]
+        label: Vec<(String, String)>,
+        /// Remove a label; may be repeated.
+        #[arg(long, value_name = "KEY", group = "change")]
+        remove_label: Vec<String>,
+        /// Where and how.
+        #[command(flatten)]
+        ask: Ask,
     },
     /// End a job without training on, at its trainer's next switch point.
     Cancel {
@@ -123,6 +150,11 @@ fn parse_state(text: &str) -> Result<JobState, String> {
     })
 }
 
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    pair.map(|(key, value)| (key.into(), value.into())).ok_or_else(|| "must be KEY=VALUE".into())
+}
+
 /// Asks and prints.
 ///
 /// # Errors
@@ -135,8 +167,11 @@ pub fn run(command: JobsCommand) -> Result<(), ClientError> {
 
 async fn answer(command: JobsCommand, out: &mut impl Write) -> Result<(), ClientError> {
     let text = match command {
-        JobsCommand::List { state, ask } => {
-            let jobs = calls::list(&mut ask.target.jobs().await?, &state).await?;
+        JobsCommand::List { state, label, policy, ask } => {
+            let states = state.into_iter().map(Into::into).collect();
+            let labels = label.into_iter().collect();
+            let request = ListJobsRequest { states, labels, policies: policy, ..ListJobsRequest::default() };
+            let jobs = calls::list(&mut ask.target.jobs().await?, request).await?;
             ask.choose(|| render::text::list(&jobs), || render::json::list(&jobs))
         }
         JobsCommand::Show { name, ask } => {
@@ -167,6 +202,19 @@ async fn answer(command: JobsCommand, out: &mut impl Write) -> Result<(), Client
                 Form::Csv => render::schedule::csv(out, &schedule)?,
             }
             return Ok(());
+        }
+        JobsCommand::Update { name, lr, total_steps, label, remove_label, ask } => {
+            let request = UpdateJobRequest {
+                name,
+                lr_override: lr,
+                total_steps,
+                labels: label.into_iter().collect(),
+                remove_labels: remove_label,
+                ..UpdateJobRequest::default()
+            };
+            let waits = lr.is_some() || total_steps.is_some();
+            let job = calls::update(&mut ask.target.jobs().await?, request).await?;
+            ask.choose(|| render::text::updated(&job, waits), || render::json::job_only(&job))
         }
         JobsCommand::Cancel { name, ask } => {
             let job = calls::cancel(&mut ask.target.jobs().await?, name).await?;

@@ -13,8 +13,8 @@ use autolrs_proto::v1::{
     CancelJobRequest, CancelJobResponse, CreateJobRequest, CreateJobResponse, DeleteJobRequest,
     DeleteJobResponse, ExportScheduleRequest, ExportScheduleResponse, FinishJobRequest, FinishJobResponse,
     GetJobRequest, GetJobResponse, GetStageRequest, GetStageResponse, ListJobsRequest, ListJobsResponse,
-    ListStagesRequest, ListStagesResponse, ValidateJobSpecRequest, ValidateJobSpecResponse, WatchJobRequest,
-    WatchJobResponse, job_service_server::JobService,
+    ListStagesRequest, ListStagesResponse, UpdateJobRequest, UpdateJobResponse, ValidateJobSpecRequest,
+    ValidateJobSpecResponse, WatchJobRequest, WatchJobResponse, job_service_server::JobService,
 };
 use prost::Message as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -61,13 +61,20 @@ impl Jobs {
                 break;
             }
             last = Some(job.name.clone());
-            if page.states.is_empty() || page.states.contains(&job.state()) {
+            if page.filter.matches(&job) {
                 response.jobs.push(job);
             }
         }
         let token = last.filter(|_| more).map(|name| requests::encode_token(&name));
         response.next_page_token = token.unwrap_or_default();
         Ok(response)
+    }
+
+    async fn update(&self, request: UpdateJobRequest) -> Result<UpdateJobResponse, Error> {
+        let (name, update) = requests::update(request)?;
+        trace(&update.0.request_id);
+        let view = self.0.call(&name, |reply| Message::Update(Box::new(update), reply)).await?;
+        Ok(UpdateJobResponse { job: Some(job::encode(&view)) })
     }
 
     async fn cancel(&self, request: CancelJobRequest) -> Result<CancelJobResponse, Error> {
@@ -180,6 +187,13 @@ impl JobService for Jobs {
         respond(self.list(request.get_ref()).await)
     }
 
+    async fn update_job(
+        &self,
+        request: Request<UpdateJobRequest>,
+    ) -> Result<Response<UpdateJobResponse>, Status> {
+        respond(self.update(request.into_inner()).await)
+    }
+
     async fn cancel_job(
         &self,
         request: Request<CancelJobRequest>,
@@ -279,6 +293,39 @@ mod tests {
         assert_eq!(pages(&jobs, of(1)).await, ["a", "b", "c", ""]);
         let states = vec![JobState::Finished.into()];
         assert_eq!(pages(&jobs, ListJobsRequest { states, ..of(2) }).await, ["", ""]);
+        let policies = vec!["scan".into(), "constant".into()];
+        assert_eq!(pages(&jobs, ListJobsRequest { policies, ..of(0) }).await, ["abc"]);
+        assert_eq!(pages(&jobs, ListJobsRequest { policies: vec!["scan".into()], ..of(0) }).await, [""]);
+    }
+
+    #[tokio::test]
+    async fn labels_are_changed_and_asked_for() {
+        let jobs = service(1 << 20).await;
+        let label = |name: &str, request_id: &str, set: &[(&str, &str)], remove: &[&str]| UpdateJobRequest {
+            name: name.into(),
+            request_id: request_id.into(),
+            labels: set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            remove_labels: remove.iter().map(|key| (*key).to_owned()).collect(),
+            ..UpdateJobRequest::default()
+        };
+        let cancel = CancelJobRequest { name: "c".into(), request_id: "c".into() };
+        jobs.cancel(cancel).await.unwrap();
+        for (name, team) in [("a", "x"), ("b", "y"), ("c", "x")] {
+            jobs.update(label(name, "1", &[("team", team), ("run", "1")], &[])).await.unwrap();
+        }
+        let with = |pairs: &[(&str, &str)]| ListJobsRequest {
+            labels: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            ..ListJobsRequest::default()
+        };
+        assert_eq!(pages(&jobs, with(&[("team", "x")])).await, ["ac"], "an ended job too");
+        assert_eq!(pages(&jobs, with(&[("team", "x"), ("run", "2")])).await, [""]);
+        jobs.update(label("a", "2", &[("run", "2")], &["team", "nobody"])).await.unwrap();
+        jobs.update(label("a", "1", &[("team", "x"), ("run", "1")], &[])).await.unwrap();
+        assert_eq!(pages(&jobs, with(&[("run", "2")])).await, ["a"], "a repeated request changes nothing");
+        assert_eq!(pages(&jobs, with(&[("team", "x")])).await, ["c"]);
+        let empty = jobs.update(label("a", "3", &[("", "x")], &[])).await;
+        assert!(matches!(empty, Err(Error::Invalid { .. })), "{empty:?}");
+        assert_eq!(pages(&jobs, with(&[("run", "2")])).await, ["a"]);
     }
 
     #[tokio::test]

@@ -110,6 +110,8 @@ fn refuse(refusal: &Refusal, silent_seconds: u64) -> Refused {
             precondition(R::ResumeRequired).with("total_steps_done", total_steps_done)
         }
         Refusal::Ended(reason) => precondition(R::JobFinished).with("state", ended(*reason)),
+        Refusal::UpdateInSearch => precondition(R::UpdateInSearch),
+        Refusal::BudgetFixed(why) => precondition(R::BudgetFixed).with("detail", why),
         Refusal::CheckpointTooOld { seq, oldest } => {
             precondition(R::CheckpointTooOld).with("seq", seq).with("oldest_seq", oldest)
         }

@@ -4,9 +4,10 @@ use autolrs_core::{
     directive::Directive,
     job::{
         Ack, Answer, Cancel, Checkpoint, DirectiveRecord, End, Event, Finish, Job, Open, Opened, Refusal,
-        Report, Row,
+        Report, Row, Update,
     },
     lr_pieces::Piece,
+    policy::Change,
     spec::ResolvedSpec,
 };
 use std::collections::BTreeMap;
@@ -73,6 +74,12 @@ impl SimServer {
     /// An operator cancels the job.
     pub fn cancel(&mut self) -> Result<(), Refusal> {
         self.event(Event::Cancel(Cancel { request_id: "cancel".into(), live: true })).map(drop)
+    }
+
+    /// An operator changes the job's course.
+    pub fn update(&mut self, change: Change) -> Result<(), Refusal> {
+        let request_id = format!("update-{change:?}");
+        self.event(Event::Update(Update { request_id, change })).map(drop)
     }
 
     /// The LR of every step that was kept.

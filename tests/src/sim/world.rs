@@ -12,6 +12,7 @@ use autolrs_core::{
     directive::DoneReason,
     job::{Ack, Open, Refusal, Report, StoppedBecause},
     lr_pieces,
+    policy::Change,
     spec::ResolvedSpec,
 };
 use std::collections::VecDeque;
@@ -48,6 +49,10 @@ pub enum Mishap {
     Finish(u64),
     /// An operator cancels the job.
     Cancel,
+    /// An operator sets the LR, in thousandths.
+    SetLr(u32),
+    /// An operator sets the budget.
+    SetBudget(u64),
 }
 
 /// Where an operator's request takes effect.
@@ -353,6 +358,13 @@ impl World {
             Mishap::Outage(exchanges) => self.outage = exchanges,
             Mishap::Finish(steps) => drop(self.server.finish(Some(steps))),
             Mishap::Cancel => drop(self.server.cancel()),
+            Mishap::SetLr(lr) => {
+                let lr = Some(f64::from(lr) / 1000.0);
+                drop(self.server.update(Change { lr, ..Change::default() }));
+            }
+            Mishap::SetBudget(steps) => {
+                drop(self.server.update(Change { total_steps: Some(steps), ..Change::default() }));
+            }
         }
     }
 

@@ -1,13 +1,13 @@
 //! Closing a directive and giving the next.
 
 use super::{
-    Ack, Current, End, Job, KEPT_CHECKPOINTS, KEPT_COMMITS, KEPT_STAGE_STARTS, Mode, Progress, coda,
+    Ack, Closed, Current, End, Job, KEPT_CHECKPOINTS, KEPT_COMMITS, KEPT_STAGE_STARTS, Mode, Progress, coda,
     record::{Books, Checkpoint, DirectiveRecord, Row},
     validations,
 };
 use crate::{
-    directive::{Action, Directive, DoneReason, Phase, Slot},
-    lr_pieces,
+    directive::{Action, Directive, DoneReason, Phase, Run, Slot},
+    lr_pieces::{self, Piece},
     plan::{FromSlot, Plan},
     policy::{CommitNote, Notes, Segment, downsample},
 };
@@ -21,7 +21,7 @@ impl Job {
         self.watch_parting(&current, end);
         self.close_books(&current, received, end, rows);
         let plan = self.decide(&current, end, rows);
-        self.previous = Some((current.directive, end));
+        self.previous = Some(current.closed(end));
         self.issue(plan, seq, rows);
         let directive = self.current.as_ref().map(|c| c.directive.clone());
         Ack { seq, received_through: received, directive, ..self.heartbeat() }
@@ -37,23 +37,19 @@ impl Job {
 
     fn decide(&mut self, current: &Current, end: End, rows: &mut Vec<Row>) -> Plan {
         let stopped = matches!(end, End::Stopped(_));
-        let asked = if stopped { None } else { self.operators_plan(current, rows) };
+        let asked = if stopped { None } else { self.operators_plan(current, end, rows) };
         if let Some(plan) = asked {
             return plan;
         }
         let Some(run) = current.directive.run() else { return Plan::done(DoneReason::Finished) };
-        if let Mode::Coda { rest } = &self.mode {
-            let rest = rest.clone();
+        if let Mode::Coda { .. } = &self.mode {
             return match end {
                 End::Stopped(_) => {
                     let (plan, rest) = coda::stopped(&current.directive, self.newest_slot());
                     self.mode = Mode::Coda { rest };
                     plan.into()
                 }
-                _ => {
-                    let unrun = lr_pieces::cut(&run.lr, current.progress.received()).1;
-                    self.coda(&[unrun, rest].concat(), run.phase, run.stage)
-                }
+                _ => self.coda(&self.coda_line(run, current.progress.received()), run.phase, run.stage),
             };
         }
         let validations = validations::asked_for(run, end, &current.progress);
@@ -64,8 +60,17 @@ impl Job {
         })
     }
 
+    /// What is left of a coda after `done` steps of `run`.
+    pub(super) fn coda_line(&self, run: &Run, done: u64) -> Vec<Piece> {
+        let rest = match &self.mode {
+            Mode::Coda { rest } => rest.as_slice(),
+            Mode::Policy => &[],
+        };
+        [&lr_pieces::cut(&run.lr, done).1, rest].concat()
+    }
+
     /// The next stretch of a coda, or the end where nothing is left of it.
-    pub(super) fn coda(&mut self, line: &[crate::lr_pieces::Piece], phase: Phase, stage: u32) -> Plan {
+    pub(super) fn coda(&mut self, line: &[Piece], phase: Phase, stage: u32) -> Plan {
         if line.is_empty() {
             return Plan::done(DoneReason::Finished);
         }
@@ -133,9 +138,11 @@ impl Job {
             Action::Done(reason) => Some(reason),
             Action::Run(_) => None,
         };
-        let stage_before = self.previous.as_ref().and_then(|(d, _)| d.run().map(|run| run.stage));
+        let stage_before =
+            self.previous.as_ref().and_then(|closed| closed.directive.run().map(|run| run.stage));
         let starts_stage = directive.run().is_some_and(|run| Some(run.stage) != stage_before);
-        let current = Current { directive, follows, before, progress: Progress::default() };
+        let budget = self.spec.budget;
+        let current = Current { directive, follows, before, budget, progress: Progress::default() };
         rows.push(Row::Directive(Box::new(self.record(&current, End::Open))));
         rows.push(Row::Checkpoint(Box::new(self.checkpoint(&current))));
         self.keep_checkpoint(current.directive.seq, starts_stage, rows);
@@ -164,6 +171,7 @@ impl Job {
             directive: current.directive.clone(),
             follows: current.follows,
             before: current.before.clone(),
+            budget: current.budget,
             policy: self.policy.clone(),
             mode: self.mode.clone(),
             commits: self.commits.clone(),
@@ -186,13 +194,12 @@ impl Job {
 
     /// The trainer never saw the current directive: it runs a fallback of the one before.
     pub(super) fn adopt(&mut self, seq: u64, rows: &mut Vec<Row>) -> Ack {
-        let fallback =
-            self.previous.as_ref().and_then(|(directive, _)| directive.fallback_with(seq)).cloned();
+        let Some(Closed { directive, budget, .. }) = &self.previous else { return self.heartbeat() };
+        let searched = directive.run().is_some_and(|run| run.phase == Phase::Trial);
+        let (fallback, budget) = (directive.fallback_with(seq).cloned(), *budget);
         let (Some(fallback), Some(void)) = (fallback, self.current.take()) else { return self.heartbeat() };
         rows.push(Row::Directive(Box::new(self.record(&void, End::Void))));
-        self.books = void.before.clone();
-        let searched =
-            self.previous.as_ref().is_some_and(|(d, _)| d.run().is_some_and(|r| r.phase == Phase::Trial));
+        (self.books, self.spec.budget) = (void.before.clone(), budget);
         self.run_fallback(fallback, void.follows, searched, rows)
     }
 
@@ -206,7 +213,7 @@ impl Job {
         self.close_books(&current, current.progress.received(), End::Disputed, rows);
         let searched = current.directive.run().is_some_and(|run| run.phase == Phase::Trial);
         let follows = current.directive.seq;
-        self.previous = Some((current.directive, End::Disputed));
+        self.previous = Some(current.closed(End::Disputed));
         self.run_fallback(fallback, follows, searched, rows)
     }
 
@@ -225,7 +232,7 @@ impl Job {
             self.note_commit(commit, rows);
         }
         self.warn(format!("the trainer had no answer in time: fallback {} is in force", fallback.seq));
-        self.wait_again(fallback.seq);
+        self.wishes.wait_again(fallback.seq);
         let before = self.books.clone();
         self.make_current(fallback, follows, before, rows);
         self.heartbeat()

@@ -19,6 +19,8 @@ pub enum Event {
     Finish(Finish),
     /// An operator ends the job without training on.
     Cancel(Cancel),
+    /// An operator changes its course.
+    Update(super::Update),
 }
 
 /// A trainer asks to speak for the job.
@@ -36,6 +38,9 @@ pub struct Open {
     pub replay: bool,
     /// The trainer measures validation losses when asked.
     pub validate: bool,
+    /// Another one for every session that a trainer wants, the same in every copy of the request, at most
+    /// [`super::MAX_NONCE`] bytes; empty: none.
+    pub nonce: String,
     /// The trainer's process.
     pub holder: Holder,
     /// The present session was heard in the last 60 s (the caller's clock says so).
@@ -226,6 +231,12 @@ pub enum Refusal {
     /// The job has ended.
     #[error("the job has ended ({0:?}); open with restart, or use another name")]
     Ended(DoneReason),
+    /// Its LR and its budget can't change while trials are run.
+    #[error("the job is searching: update it once the search is over, or finish it now")]
+    UpdateInSearch,
+    /// Its budget can't change any more; why.
+    #[error("the job's budget can't change any more: {0}")]
+    BudgetFixed(&'static str),
     /// The job can't go back that far.
     #[error(
         "the checkpoint is at directive {seq}, which the job keeps no more; resume from a newer one, at directive {oldest} or later"

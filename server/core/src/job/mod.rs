@@ -23,28 +23,33 @@ mod operator;
 mod parting;
 mod record;
 mod report;
+mod update;
 mod validations;
 mod view;
+mod wishes;
 
 pub use event::{
     Ack, Answer, Cancel, Effects, Event, Finish, Holder, Open, Opened, Refusal, Report, Resume,
     StoppedBecause, Validation,
 };
 pub use kept_line::KeptLine;
+pub use open::MAX_NONCE;
 pub use record::{Books, Checkpoint, DirectiveRecord, End, Row};
+pub use update::Update;
 pub use view::{JobState, View};
 
 use crate::{
     directive::{Directive, DoneReason, Phase, Run},
     lr_pieces::Piece,
     policy::{Context, PolicyState},
-    spec::ResolvedSpec,
+    spec::{Budget, ResolvedSpec},
     stop_rules::Judge,
 };
-use operator::Pending;
+use open::Opening;
 use parting::Parting;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use wishes::Wishes;
 
 /// Directives whose checkpoints are kept, besides the first of every stage.
 pub const KEPT_CHECKPOINTS: usize = 64;
@@ -71,11 +76,11 @@ pub struct Job {
     repeated: u64,
     current: Option<Current>,
     /// The directive closed last and how, for a trainer that adopted its fallback.
-    previous: Option<(Directive, End)>,
+    previous: Option<Closed>,
     ended: Option<DoneReason>,
-    pending: Option<Pending>,
-    next_interrupt: u64,
+    wishes: Wishes,
     requests: VecDeque<String>,
+    openings: VecDeque<Opening>,
     checkpoints: VecDeque<u64>,
     stage_starts: VecDeque<u64>,
     commits: VecDeque<(u32, f64)>,
@@ -105,9 +110,26 @@ struct Current {
     follows: u64,
     /// The books before its slot operations.
     before: Books,
+    /// The budget that it was made for.
+    budget: Budget,
     /// What was reported of it. Lives in memory: the trainer keeps a directive's losses until it is closed.
     #[serde(skip)]
     progress: Progress,
+}
+
+/// The directive closed last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Closed {
+    directive: Directive,
+    end: End,
+    /// The budget that it was made for.
+    budget: Budget,
+}
+
+impl Current {
+    fn closed(self, end: End) -> Closed {
+        Closed { directive: self.directive, end, budget: self.budget }
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -142,6 +164,7 @@ enum Verdict {
     Open(Box<Open>, open::Way),
     Finish(Finish),
     Cancel(Cancel),
+    Update(Update),
 }
 
 impl Admitted {
@@ -169,9 +192,9 @@ impl Job {
             current: None,
             previous: None,
             ended: None,
-            pending: None,
-            next_interrupt: 1,
+            wishes: Wishes::none(1),
             requests: VecDeque::new(),
+            openings: VecDeque::new(),
             checkpoints: VecDeque::new(),
             stage_starts: VecDeque::new(),
             commits: VecDeque::new(),
@@ -189,6 +212,7 @@ impl Job {
             Event::Report(report) => self.admit_report(&report)?,
             Event::Finish(finish) => self.admit_finish(finish)?,
             Event::Cancel(cancel) => self.admit_cancel(cancel)?,
+            Event::Update(update) => self.admit_update(update)?,
         };
         Ok(Admitted(verdict))
     }
@@ -205,6 +229,7 @@ impl Job {
             Verdict::Open(open, way) => Answer::Opened(Box::new(self.open(*open, way, &mut rows))),
             Verdict::Finish(finish) => self.finish(finish),
             Verdict::Cancel(cancel) => self.cancel(cancel, &mut rows),
+            Verdict::Update(update) => self.update(update),
         };
         Effects { answer, rows }
     }
@@ -245,6 +270,11 @@ impl Job {
 
     fn in_trial(&self) -> bool {
         self.current_run().is_some_and(|run| run.phase == Phase::Trial)
+    }
+
+    /// Whether it runs a trial of a search that its policy has open.
+    fn in_search(&self) -> bool {
+        self.in_trial() && self.mode == Mode::Policy
     }
 
     fn received(&self) -> u64 {

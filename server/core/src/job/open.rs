@@ -5,14 +5,16 @@
 //! saved anew from the checkpoint at hand; a search whose slot was lost is closed with what was measured.
 
 use super::{
-    Checkpoint, Current, End, Job, Mode, Open, Opened, Progress, Refusal, Resume, Verdict,
+    Answer, Checkpoint, Current, End, Job, Mode, Open, Opened, Progress, Refusal, Resume, Verdict,
     record::{Books, Row},
+    wishes::Wishes,
 };
 use crate::{
     directive::{DoneReason, Run, Slot, SlotOp},
     policy::SlotEntry,
     stop_rules::Judge,
 };
+use serde::{Deserialize, Serialize};
 
 /// How a session is opened.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +29,19 @@ pub(super) enum Way {
     Restart,
 }
 
+/// Most bytes of a nonce.
+pub const MAX_NONCE: usize = 128;
+/// Openings that are remembered.
+const KEPT_OPENINGS: usize = 32;
+
+/// A session that was opened, for when a copy of the request arrives.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Opening {
+    nonce: String,
+    session: u64,
+    slot_ops: Vec<SlotOp>,
+}
+
 impl Job {
     /// The directive whose checkpoint must be put into [`Open::checkpoint`] before the event is admitted.
     pub fn needs_checkpoint(&self, open: &Open) -> Option<u64> {
@@ -35,9 +50,26 @@ impl Job {
     }
 
     pub(super) fn admit_open(&self, open: Open) -> Result<Verdict, Refusal> {
+        if open.nonce.len() > MAX_NONCE {
+            let description = format!("must be at most {MAX_NONCE} bytes, has {}", open.nonce.len());
+            return Err(Refusal::InvalidField { field: "nonce", description });
+        }
+        if let Some(opening) = self.openings.iter().find(|o| !open.nonce.is_empty() && o.nonce == open.nonce)
+        {
+            return self.admit_copy(opening);
+        }
         let way = if open.restart { self.admit_restart(&open)? } else { self.admit_way(&open)? };
         Self::refuse_without_validation(self.run_after(&way), open.validate)?;
         Ok(Verdict::Open(Box::new(open), way))
+    }
+
+    /// A copy of a request gets the session of the first, and makes no other.
+    fn admit_copy(&self, opening: &Opening) -> Result<Verdict, Refusal> {
+        if opening.session == self.session {
+            let opened = self.opened(opening.slot_ops.clone());
+            return Ok(Verdict::Nothing(Answer::Opened(Box::new(opened))));
+        }
+        Err(Refusal::Fenced { session: opening.session, newest: self.session })
     }
 
     /// The segment that the session will begin with, if the job has one for it already.
@@ -77,7 +109,7 @@ impl Job {
         if progressed { Err(Refusal::ResumeRequired { total_steps_done }) } else { Ok(Way::Fresh) }
     }
 
-    fn steps_done(&self) -> u64 {
+    pub(super) fn steps_done(&self) -> u64 {
         self.books.spent.total() + self.received()
     }
 
@@ -140,14 +172,26 @@ impl Job {
             }
         };
         self.settle_validation();
+        self.remember_opening(open.nonce, &slot_ops);
         self.opened(slot_ops)
+    }
+
+    fn remember_opening(&mut self, nonce: String, slot_ops: &[SlotOp]) {
+        if nonce.is_empty() {
+            return;
+        }
+        if self.openings.len() == KEPT_OPENINGS {
+            self.openings.pop_front();
+        }
+        self.openings.push_back(Opening { nonce, session: self.session, slot_ops: slot_ops.to_vec() });
     }
 
     fn forget(&mut self, new_spec: Option<crate::spec::ResolvedSpec>, rows: &mut Vec<Row>) {
         let spec = new_spec.unwrap_or_else(|| self.spec.clone());
-        let (session, next_seq, next_interrupt) = (self.session, self.next_seq, self.next_interrupt);
-        let requests = std::mem::take(&mut self.requests);
-        *self = Self { session, next_seq, next_interrupt, requests, ..Self::create(spec, self.uid) };
+        let (session, next_seq) = (self.session, self.next_seq);
+        let wishes = Wishes::none(self.wishes.next_number());
+        let (requests, openings) = (std::mem::take(&mut self.requests), std::mem::take(&mut self.openings));
+        *self = Self { session, next_seq, wishes, requests, openings, ..Self::create(spec, self.uid) };
         rows.push(Row::Clear);
     }
 
@@ -174,8 +218,9 @@ impl Job {
         self.repeated += now.saturating_sub(checkpoint.before.spent.total() + resume.offset);
         self.policy = checkpoint.policy;
         self.mode = checkpoint.mode;
+        self.spec.budget = checkpoint.budget;
         self.commits = checkpoint.commits;
-        self.wait_again(checkpoint.directive.seq);
+        self.wishes.wait_again(checkpoint.directive.seq);
         self.previous = None;
         self.ended = match checkpoint.directive.action {
             crate::directive::Action::Done(reason) => Some(reason),
@@ -186,6 +231,7 @@ impl Job {
             directive: checkpoint.directive,
             follows: checkpoint.follows,
             before: checkpoint.before,
+            budget: checkpoint.budget,
             progress: Progress::default(),
         });
     }
@@ -226,7 +272,7 @@ impl Job {
             "the trainer came back without the search's slot: the search was closed with what was measured";
         self.warn(warning);
         let plan = self.ask_policy(rows, |policy, cx, notes| policy.close_search(cx, notes).into());
-        self.previous = Some((current.directive, End::Abandoned));
+        self.previous = Some(current.closed(End::Abandoned));
         self.issue(plan, seq, rows);
     }
 

@@ -1,58 +1,31 @@
 //! What operators ask for. A request takes effect at the trainer's next switch point; the offset that the trainer
 //! reports is the event.
 
-use super::{Answer, Cancel, Current, End, Finish, Job, Mode, Refusal, Verdict, coda, record::Row};
+use super::{
+    Answer, Cancel, Current, End, Finish, Job, Mode, Refusal, Verdict, coda,
+    record::Row,
+    validations,
+    wishes::{Due, Ending, Wish, Wishes},
+};
 use crate::{
     directive::{DoneReason, Phase, Run},
     lr_pieces::{self, MAX_RUN_STEPS, Piece},
     plan::Plan,
-    policy::{CommitNote, OpenSearch},
+    policy::{CommitNote, OpenSearch, Segment},
 };
-use serde::{Deserialize, Serialize};
 
 /// Request ids that are remembered.
 const KEPT_REQUESTS: usize = 64;
 
-/// A request that waits for the trainer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Pending {
-    number: u64,
-    wish: Wish,
-    /// The directive that obeys it, once there is one. Kept because the trainer may never see that directive, or go
-    /// back to before it: what was asked for holds then too.
-    obeyed_by: Option<u64>,
-}
-
 /// The interrupt that ends an adopted fallback of more than [`MAX_RUN_STEPS`]: the rest follows in parts.
 const CUT: u64 = 0;
-
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-enum Wish {
-    Finish { cooldown_steps: Option<u64> },
-    Cancel,
-}
 
 impl Job {
     /// The number of the request that waits for the trainer's next switch point, if one does.
     pub fn interrupt(&self) -> Option<u64> {
         let run = self.current_run()?;
         let cut = (run.steps() > MAX_RUN_STEPS).then_some(CUT);
-        self.waiting().map(|pending| pending.number).or(cut)
-    }
-
-    /// The request that has not taken effect yet.
-    pub(super) fn waiting(&self) -> Option<&Pending> {
-        self.pending.as_ref().filter(|pending| pending.obeyed_by.is_none())
-    }
-
-    /// The trainer goes on at directive `seq`. A request that took effect later in the job waits once more.
-    pub(super) fn wait_again(&mut self, seq: u64) {
-        if let Some(pending) = &mut self.pending
-            && pending.obeyed_by.is_some_and(|by| seq < by)
-        {
-            (pending.obeyed_by, pending.number) = (None, self.next_interrupt);
-            self.next_interrupt += 1;
-        }
+        self.wishes.number(self.in_search()).or(cut)
     }
 
     /// Whether it may be forgotten: it has ended, or no trainer has come yet.
@@ -83,40 +56,36 @@ impl Job {
     }
 
     fn cancelling(&self) -> bool {
-        self.waiting().is_some_and(|pending| pending.wish == Wish::Cancel)
+        self.wishes.waiting().ending == Some(Ending::Cancel)
     }
 
     pub(super) fn finish(&mut self, finish: Finish) -> Answer {
         self.remember(finish.request_id);
-        self.ask_trainer(Wish::Finish { cooldown_steps: finish.cooldown_steps })
+        self.wishes.ask(Wish::End(Ending::Finish { cooldown_steps: finish.cooldown_steps }));
+        Answer::Accepted
     }
 
     pub(super) fn cancel(&mut self, cancel: Cancel, rows: &mut Vec<Row>) -> Answer {
         self.remember(cancel.request_id);
         if cancel.live && self.current.is_some() {
-            return self.ask_trainer(Wish::Cancel);
+            self.wishes.ask(Wish::End(Ending::Cancel));
+            return Answer::Accepted;
         }
-        self.pending = None;
+        self.wishes = Wishes::none(self.wishes.next_number());
         match self.current.take() {
             None => self.ended = Some(DoneReason::Cancelled),
             Some(current) => {
                 self.close_books(&current, current.progress.received(), End::Interrupted, rows);
                 let slot = self.search_slot(&current);
                 let seq = current.directive.seq;
-                self.previous = Some((current.directive, End::Interrupted));
+                self.previous = Some(current.closed(End::Interrupted));
                 self.issue(self.done_here(slot, DoneReason::Cancelled), seq, rows);
             }
         }
         Answer::Accepted
     }
 
-    fn ask_trainer(&mut self, wish: Wish) -> Answer {
-        self.pending = Some(Pending { number: self.next_interrupt, wish, obeyed_by: None });
-        self.next_interrupt += 1;
-        Answer::Accepted
-    }
-
-    fn remember(&mut self, request_id: String) {
+    pub(super) fn remember(&mut self, request_id: String) {
         self.requests.retain(|known| *known != request_id);
         if self.requests.len() == KEPT_REQUESTS {
             self.requests.pop_front();
@@ -124,20 +93,34 @@ impl Job {
         self.requests.push_back(request_id);
     }
 
-    /// What follows the current directive now that the pending request, if there is one, takes effect.
-    pub(super) fn operators_plan(&mut self, current: &Current, rows: &mut Vec<Row>) -> Option<Plan> {
-        let pending = self.pending.as_mut().filter(|pending| pending.obeyed_by.is_none())?;
-        pending.obeyed_by = Some(self.next_seq);
-        Some(match pending.wish {
-            Wish::Cancel => self.done_here(self.search_slot(current), DoneReason::Cancelled),
-            Wish::Finish { cooldown_steps } => match (self.open_search(current), current.directive.run()) {
-                (Some(search), _) => {
-                    let stage = current.directive.run().map_or(0, |run| run.stage);
-                    self.finish_search(&search, stage, cooldown_steps.unwrap_or(0), rows)
+    /// What follows the current directive now that the requests that wait, if there are any, take effect.
+    pub(super) fn operators_plan(
+        &mut self,
+        current: &Current,
+        end: End,
+        rows: &mut Vec<Row>,
+    ) -> Option<Plan> {
+        let search = self.open_search(current);
+        let Due { change, ending } = self.wishes.obey(self.next_seq, search.is_some())?;
+        let Some(run) = current.directive.run() else { return Some(Plan::done(DoneReason::Finished)) };
+        if ending != Some(Ending::Cancel) {
+            self.change_budget(change.total_steps, run.phase);
+        }
+        Some(match (ending, search) {
+            (None, _) => self.updated(current, run, change, end, rows),
+            (Some(Ending::Cancel), search) => {
+                self.done_here(search.map(|search| search.slot), DoneReason::Cancelled)
+            }
+            (Some(Ending::Finish { cooldown_steps }), Some(mut search)) => {
+                if end == End::Completed {
+                    search.lr = self.lr_after_trial(current, run, rows).unwrap_or(search.lr);
                 }
-                (None, Some(run)) => self.finish_stretch(current, run, cooldown_steps),
-                (None, None) => Plan::done(DoneReason::Finished),
-            },
+                search.lr = change.lr.unwrap_or(search.lr);
+                self.finish_search(&search, run.stage, cooldown_steps.unwrap_or(0), rows)
+            }
+            (Some(Ending::Finish { cooldown_steps }), None) => {
+                self.finish_stretch(current, run, cooldown_steps, change.lr)
+            }
         })
     }
 
@@ -145,6 +128,15 @@ impl Job {
     fn open_search(&self, current: &Current) -> Option<OpenSearch> {
         let trial = current.directive.run().is_some_and(|run| run.phase == Phase::Trial);
         self.policy.get().search(&self.spec).filter(|_| trial && self.mode == Mode::Policy)
+    }
+
+    /// What would be committed, or was, now that the trial under way is over too.
+    fn lr_after_trial(&mut self, current: &Current, run: &Run, rows: &mut Vec<Row>) -> Option<f64> {
+        let validations = validations::asked_for(run, End::Completed, &current.progress);
+        let segment = Segment { run, losses: &current.progress.losses, validations: &validations };
+        self.ask_policy(rows, |policy, cx, notes| policy.ended(&segment, cx, notes));
+        let open = self.policy.get().search(&self.spec).map(|search| search.lr);
+        open.or_else(|| self.commits.iter().find(|(stage, _)| *stage == run.stage).map(|(_, lr)| *lr))
     }
 
     fn search_slot(&self, current: &Current) -> Option<crate::directive::Slot> {
@@ -170,7 +162,14 @@ impl Job {
         plan.into()
     }
 
-    fn finish_stretch(&mut self, current: &Current, run: &Run, cooldown_steps: Option<u64>) -> Plan {
+    /// `lr`: where an operator has set it.
+    fn finish_stretch(
+        &mut self,
+        current: &Current,
+        run: &Run,
+        cooldown_steps: Option<u64>,
+        lr: Option<f64>,
+    ) -> Plan {
         let done = current.progress.received();
         if done == run.steps() && current.directive.fallback.is_none() {
             // The job's last step: a trainer without an answer ends here too.
@@ -180,16 +179,18 @@ impl Job {
             let planned =
                 current.directive.fallback.as_deref().and_then(|f| f.run()).map_or(&[][..], |r| &r.lr);
             let line = [lr_pieces::cut(&run.lr, done).1, planned.to_vec()].concat();
+            let line = lr.and_then(|lr| lr_pieces::scaled_to(&line, lr)).unwrap_or(line);
             return self.coda(&line, Phase::Cooldown, run.stage);
         }
-        let lr = lr_pieces::lr_at(&run.lr, done.saturating_sub(1)).unwrap_or(self.spec.fallback_lr);
+        let last = lr_pieces::lr_at(&run.lr, done.saturating_sub(1)).unwrap_or(self.spec.fallback_lr);
+        let lr = lr.unwrap_or(last);
         let steps = cooldown_steps.unwrap_or(self.books.spent.committed * 2 / 3).min(self.context().left());
         let line = if steps == 0 { Vec::new() } else { vec![Piece::cooldown(steps, lr)] };
         self.coda(&line, Phase::Cooldown, run.stage)
     }
 }
 
-fn check_request_id(request_id: &str) -> Result<(), Refusal> {
+pub(super) fn check_request_id(request_id: &str) -> Result<(), Refusal> {
     if (1..=128).contains(&request_id.len()) {
         return Ok(());
     }

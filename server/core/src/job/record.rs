@@ -4,6 +4,7 @@ use super::Mode;
 use crate::{
     directive::{Directive, Phase, Slot, SlotOp},
     policy::{CommitNote, PolicyState, SlotEntry, Spent, StageEndNote, TrialNote},
+    spec::Budget,
     stop_rules::Stop,
 };
 use serde::{Deserialize, Serialize};
@@ -110,6 +111,7 @@ pub struct Checkpoint {
     pub(super) directive: Directive,
     pub(super) follows: u64,
     pub(super) before: Books,
+    pub(super) budget: Budget,
     pub(super) policy: PolicyState,
     pub(super) mode: Mode,
     pub(super) commits: VecDeque<(u32, f64)>,

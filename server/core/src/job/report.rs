@@ -46,7 +46,7 @@ impl Job {
         if current.directive.fallback_with(report.seq).is_some() {
             return Some(Verdict::Nothing(Answer::Ack(self.heartbeat())));
         }
-        let (previous, _) = self.previous.as_ref()?;
+        let previous = &self.previous.as_ref()?.directive;
         let adopted = is(&previous.fallback) || is(&previous.fallback_on_stop);
         let unseen = current.progress.losses.is_empty() && self.ended != Some(DoneReason::Cancelled);
         (unseen && adopted).then_some(Verdict::Adopt(report.seq))
@@ -103,7 +103,7 @@ impl Job {
             }
             (None, None) if total == last => Ok(End::Completed),
             (Some(StoppedBecause::Interrupt(number)), stop)
-                if self.interrupt().is_some() && number < self.next_interrupt =>
+                if self.interrupt().is_some() && number < self.wishes.next_number() =>
             {
                 // A stop that had not taken effect yet, because its losses came late, does now.
                 if is_switch_point(total, self.spec.switch_every, steps) {

@@ -73,6 +73,13 @@ impl<M: Copy> SafeSlots<M> {
         if self.restored { self.oldest() } else { self.newest }
     }
 
+    /// Changes what is known of the saves.
+    pub(super) fn map(&mut self, change: impl Fn(M) -> M) {
+        for saved in [&mut self.newest, &mut self.older] {
+            *saved = saved.map(|(slot, mark)| (slot, change(mark)));
+        }
+    }
+
     /// The newest save.
     pub(super) fn newest(&self) -> Option<(Slot, M)> {
         self.newest

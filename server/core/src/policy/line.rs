@@ -111,6 +111,11 @@ impl PhasedLine {
         Self(pieces.into_iter().filter(|(_, piece)| piece.steps > 0).collect())
     }
 
+    /// Its pieces.
+    pub(crate) fn pieces(&self) -> Vec<Piece> {
+        self.0.iter().map(|(_, piece)| *piece).collect()
+    }
+
     /// The line without its first `done` steps.
     #[must_use]
     pub(crate) fn after(&self, done: u64) -> Self {

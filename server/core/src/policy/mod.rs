@@ -4,7 +4,9 @@
 //! 1. [`Policy::begin`] once;
 //! 2. then, each time the trainer reached the end of the segment that the last plan asked for, [`Policy::ended`], or
 //!    [`Policy::stopped`] if one of its stop rules matched;
-//! 3. [`Policy::close_search`] at most once per search, when the search can't go on (its slot was lost).
+//! 3. [`Policy::update`] when an operator changes the LR or the budget inside a committed segment, and then
+//!    [`Policy::ended`] for what was run of it: such a segment may end before its last step;
+//! 4. [`Policy::close_search`] at most once per search, when the search can't go on (its slot was lost).
 //!
 //! To add a policy: write one file here, and add one line to the `policies!` list below.
 
@@ -88,6 +90,23 @@ pub struct Segment<'a> {
     /// The validation losses that the run asked for, by offset; may hold NaN and infinities. Of a run that ended early
     /// those before its end.
     pub validations: &'a [Validation],
+}
+
+/// What an operator changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// From now on the highest LR of the line that is left, > 0; the other LRs keep their ratio to it.
+    pub lr: Option<f64>,
+    /// The new budget in steps.
+    pub total_steps: Option<u64>,
+}
+
+impl Change {
+    /// This change, then another one.
+    #[must_use]
+    pub fn then(self, next: Self) -> Self {
+        Self { lr: next.lr.or(self.lr), total_steps: next.total_steps.or(self.total_steps) }
+    }
 }
 
 /// A search that is open.
@@ -200,11 +219,14 @@ pub fn advice(spec: &ResolvedSpec) -> Vec<Advice> {
 pub trait Policy {
     /// The first plan of the job.
     fn begin(&mut self, cx: &Context<'_>, notes: &mut Notes) -> Plan;
-    /// The next plan after a segment that ran to its end.
+    /// The next plan after a segment that ran to its end, or to where an update took effect.
     fn ended(&mut self, segment: &Segment<'_>, cx: &Context<'_>, notes: &mut Notes) -> Plan;
     /// The next plan after a segment that a stop rule ended.
     fn stopped(&mut self, segment: &Segment<'_>, stop: Stop, cx: &Context<'_>, notes: &mut Notes)
     -> FromSlot;
+    /// Takes an operator's change in: in `cx` its budget is in force, and the steps of the segment under way are spent.
+    /// [`Policy::ended`] follows and goes on with the segment, or with what comes after it. Never in a search.
+    fn update(&mut self, change: Change, cx: &Context<'_>, notes: &mut Notes);
     /// The search that is open, if one is.
     fn search(&self, spec: &ResolvedSpec) -> Option<OpenSearch>;
     /// Commits from what was measured and goes on as after a search. Called only while [`Policy::search`] is some.

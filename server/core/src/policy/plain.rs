@@ -7,7 +7,7 @@
 mod curve;
 
 use super::{
-    Advice, CommitNote, Context, Notes, OpenSearch, Policy, Segment,
+    Advice, Change, CommitNote, Context, Notes, OpenSearch, Policy, Segment,
     guard::{SafeSlots, directive_steps, slot_of},
     line::{Next, PhasedLine, broken, committed, from, go_on, scaled, unattended, unattended_from},
     stage_end,
@@ -31,6 +31,14 @@ pub struct Plain {
     schedule: ResolvedPlain,
     slots: SafeSlots<()>,
     retries: u32,
+    scale: Option<Scale>,
+}
+
+/// An operator's LR: the line is scaled so that `from` becomes `to`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Scale {
+    from: f64,
+    to: f64,
 }
 
 impl Policy for Plain {
@@ -72,6 +80,21 @@ impl Policy for Plain {
         vec![Advice { field: "total_steps", description }]
     }
 
+    fn update(&mut self, change: Change, cx: &Context<'_>, notes: &mut Notes) {
+        let total = cx.spec.budget.nominal();
+        let rest = PhasedLine::new(curve::pieces(&self.schedule, total)).after(total - cx.left()).pieces();
+        let highest = lr_pieces::highest(&rest);
+        if let Some(scale) = &mut self.scale {
+            // A line that is laid anew may rise again, but not above what the operator has set.
+            scale.from = scale.from.max(highest);
+        }
+        let to = change.lr.map(|lr| lr / self.factor()).filter(|to| lr_pieces::scaled_to(&rest, *to).is_some());
+        if let Some(to) = to {
+            self.scale = Some(Scale { from: highest, to });
+            self.note_commit("an operator set it".into(), notes);
+        }
+    }
+
     fn search(&self, _: &ResolvedSpec) -> Option<OpenSearch> {
         None
     }
@@ -83,7 +106,7 @@ impl Policy for Plain {
 
 impl Plain {
     pub(crate) fn new(_: &ResolvedSpec, schedule: &ResolvedPlain) -> Self {
-        Self { schedule: schedule.clone(), slots: SafeSlots::new(), retries: 0 }
+        Self { schedule: schedule.clone(), slots: SafeSlots::new(), retries: 0, scale: None }
     }
 
     /// What the guard has left of every LR.
@@ -91,16 +114,17 @@ impl Plain {
         libm::pow(0.5, f64::from(self.retries))
     }
 
-    /// The highest LR.
+    /// The highest LR, of all or since an operator set it.
     fn lr(&self) -> f64 {
-        self.schedule.lr * self.factor()
+        self.scale.map_or(self.schedule.lr, |scale| scale.to) * self.factor()
     }
 
     /// The line over a budget of `total` steps.
     fn line(&self, total: u64) -> PhasedLine {
         let factor = self.factor();
+        let scaled = |piece: Piece| self.scale.map_or(piece, |scale| piece.rescaled(scale.from, scale.to));
         let pieces = curve::pieces(&self.schedule, total).into_iter();
-        PhasedLine::new(pieces.map(|(phase, piece)| (phase, piece.scaled(factor))))
+        PhasedLine::new(pieces.map(|(phase, piece)| (phase, scaled(piece).scaled(factor))))
     }
 
     /// The next segment; none at the end of the budget.

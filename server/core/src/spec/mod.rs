@@ -10,9 +10,9 @@ pub use plain::{
     ClrOptions, ConstantOptions, CosineOptions, Milestones, OneCycleOptions, PlainKind, ReplayOptions,
     ResolvedPlain, SgdrOptions, StepOptions, WsdOptions,
 };
-pub use resolve::{Violation, resolve};
+pub use resolve::{MAX_LR, Violation, labels_fit, resolve};
 
-use crate::forecast::Forecaster;
+use crate::{forecast::Forecaster, schedule::MAX_STEPS};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -249,6 +249,14 @@ impl ResolvedSpec {
             ResolvedPolicy::Scan(_) => "scan",
             ResolvedPolicy::Paper(_) => "paper",
             ResolvedPolicy::Plain(plain) => plain.kind.name(),
+        }
+    }
+
+    /// The largest budget that the policy can lay its line over.
+    pub fn most_steps(&self) -> u64 {
+        match &self.policy {
+            ResolvedPolicy::Scan(_) | ResolvedPolicy::Paper(_) => MAX_STEPS,
+            ResolvedPolicy::Plain(plain) => plain.most_steps().min(MAX_STEPS),
         }
     }
 

@@ -118,6 +118,22 @@ pub struct ResolvedPlain {
     pub warmup_steps: u64,
 }
 
+/// The most pieces of one line: it travels whole with every directive, as the fallback.
+pub(super) const MAX_PIECES: u64 = 1000;
+
+impl ResolvedPlain {
+    /// The largest budget whose line has at most 1000 pieces.
+    pub(super) fn most_steps(&self) -> u64 {
+        let most = |steps: u64| steps.saturating_mul(MAX_PIECES);
+        match self.kind {
+            PlainKind::Step { milestones: Milestones::Every(steps), .. } => most(steps),
+            PlainKind::Clr { step_size, .. } => most(step_size),
+            PlainKind::Sgdr { t0, t_mult: 1, .. } => most(t0).saturating_add(self.warmup_steps),
+            _ => u64::MAX,
+        }
+    }
+}
+
 /// The curve of a plain schedule after its warm-up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum PlainKind {

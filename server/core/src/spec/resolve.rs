@@ -18,6 +18,9 @@ pub struct Violation {
     pub description: String,
 }
 
+/// Largest LR that a job may be given.
+pub const MAX_LR: f64 = 1e6;
+
 /// The resolved spec, or every violation.
 pub fn resolve(spec: &JobSpec) -> Result<ResolvedSpec, Vec<Violation>> {
     let mut check = Check::default();
@@ -62,6 +65,15 @@ pub fn resolve(spec: &JobSpec) -> Result<ResolvedSpec, Vec<Violation>> {
     })
 }
 
+/// Whether a job may have these labels; if not, what they must be.
+pub fn labels_fit(labels: &BTreeMap<String, String>) -> Result<(), String> {
+    let long = labels.iter().any(|(k, v)| k.is_empty() || k.len() > 256 || v.len() > 256);
+    if labels.len() <= 64 && !long {
+        return Ok(());
+    }
+    Err("must be at most 64, with keys of 1 to 256 bytes and values of at most 256 bytes".into())
+}
+
 struct Base {
     range: LrRange,
     fallback_lr: f64,
@@ -87,8 +99,8 @@ impl Check {
 
     fn positive(&mut self, field: &'static str, value: f64) -> f64 {
         let absent = self.violations.last().is_some_and(|v| v.field == field);
-        self.that(absent || (value.is_finite() && value > 0.0), field, || {
-            format!("must be finite and above 0, is {value}")
+        self.that(absent || (value > 0.0 && value <= MAX_LR), field, || {
+            format!("must be above 0 and at most {MAX_LR:e}, is {value}")
         });
         value
     }
@@ -133,10 +145,9 @@ impl Check {
     }
 
     fn labels(&mut self, labels: &BTreeMap<String, String>) {
-        let long = labels.iter().any(|(k, v)| k.is_empty() || k.len() > 256 || v.len() > 256);
-        self.that(labels.len() <= 64 && !long, "labels", || {
-            "must be at most 64, with keys of 1 to 256 bytes and values of at most 256 bytes".into()
-        });
+        if let Err(description) = labels_fit(labels) {
+            self.violations.push(Violation { field: "labels".into(), description });
+        }
     }
 
     /// The LRs that are tried. Plain policies need none; what they are given is checked all the same.
@@ -271,6 +282,15 @@ mod tests {
         let scan = ScanOptions { lr_factor: Some(0.0), ..ScanOptions::default() };
         let negative = JobSpec { fallback_lr: Some(-1.0), policy: Some(PolicySpec::Scan(scan)), ..spec() };
         assert_eq!(fields(&negative), ["fallback_lr", "scan.lr_factor"]);
+    }
+
+    #[test]
+    fn an_lr_is_bounded() {
+        let huge = JobSpec { lr_max: Some(1e308), fallback_lr: Some(1.1e6), ..spec() };
+        assert_eq!(fields(&huge), ["fallback_lr", "lr_max"]);
+        assert_eq!(fields(&JobSpec { lr_max: Some(MAX_LR), ..spec() }), [""; 0]);
+        let policy = Some(PolicySpec::Cosine(CosineOptions { lr: Some(1e308), ..CosineOptions::default() }));
+        assert_eq!(fields(&JobSpec { policy, ..spec() }), ["cosine.lr"]);
     }
 
     #[test]

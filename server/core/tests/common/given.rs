@@ -3,7 +3,8 @@
 use super::{Desk, Trainer, open, spec};
 use autolrs_core::{
     directive::Directive,
-    job::{Cancel, Event, Finish, Report, StoppedBecause},
+    job::{Cancel, Event, Finish, Report, StoppedBecause, Update},
+    policy::Change,
     spec::{ConstantOptions, PaperOptions, PolicySpec, ResolvedSpec, ScanOptions},
 };
 
@@ -70,6 +71,10 @@ pub fn finish(request_id: &str, cooldown_steps: Option<u64>) -> Event {
 
 pub fn cancel(request_id: &str, live: bool) -> Event {
     Event::Cancel(Cancel { request_id: request_id.into(), live })
+}
+
+pub fn update(request_id: &str, lr: Option<f64>, total_steps: Option<u64>) -> Event {
+    Event::Update(Update { request_id: request_id.into(), change: Change { lr, total_steps } })
 }
 
 /// Carries `directive` out with losses of 1; what follows.

@@ -51,6 +51,12 @@ pub fn accepted(job: &Job) -> String {
     format!("job {} is {}{when}\n", job.name, super::state(job))
 }
 
+/// After an update was accepted; `waits`: it is more than labels.
+pub fn updated(job: &Job, waits: bool) -> String {
+    let ended = matches!(job.state(), JobState::Finished | JobState::Cancelled | JobState::Failed);
+    if waits && !ended { accepted(job) } else { format!("job {} is updated\n", job.name) }
+}
+
 /// A job with its stages.
 pub fn show(job: &Job, stages: &[Stage]) -> String {
     let mut text = table(summary(job).into_iter().map(|(k, v)| vec![k.to_owned(), v]).collect());
@@ -84,6 +90,12 @@ fn summary(job: &Job) -> Vec<(&'static str, String)> {
         return lines;
     }
     let kinds = format!("{} committed, {} search, {} lost", steps.committed, steps.search, steps.lost);
+    let mut labels: Vec<_> = job.spec.iter().flat_map(|spec| &spec.labels).collect();
+    labels.sort();
+    if !labels.is_empty() {
+        let labels: Vec<_> = labels.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+        lines.push(("labels", plain(&labels.join(", "))));
+    }
     lines.push(("policy", format!("{} (revision {})", job.policy, job.policy_revision)));
     lines.push(("steps", format!("{total} of {}: {kinds}; {} repeated", budget(job), steps.repeated)));
     lines.push(("overhead", percent(super::overhead(job))));

@@ -3,7 +3,7 @@
 use super::{Violations, directive, spec};
 use crate::error::Error;
 use autolrs_core::{
-    job::{Holder, Open, Opened, Resume},
+    job::{Holder, MAX_NONCE, Open, Opened, Resume},
     spec::JobSpec,
 };
 use autolrs_proto::v1 as pb;
@@ -31,6 +31,9 @@ pub(in crate::rpc) fn decode(wire: pb::OpenSessionRequest) -> Result<Opening, Er
     if holder.host.len() > MAX_HOST {
         violations.add("holder.host", format!("must be at most {MAX_HOST} bytes, has {}", holder.host.len()));
     }
+    if wire.nonce.len() > MAX_NONCE {
+        violations.add("nonce", format!("must be at most {MAX_NONCE} bytes, has {}", wire.nonce.len()));
+    }
     let specs = wire.spec.and_then(|wire| spec::decode(wire, &mut violations));
     let (asked, new_spec) = specs.map(|specs| (specs.asked, specs.resolved)).unzip();
     let can = wire.capabilities.unwrap_or_default();
@@ -41,6 +44,7 @@ pub(in crate::rpc) fn decode(wire: pb::OpenSessionRequest) -> Result<Opening, Er
         new_spec,
         replay: can.replay,
         validate: can.validate,
+        nonce: wire.nonce,
         holder: Holder { host: holder.host, pid: holder.pid },
         active: false,
         checkpoint: None,

@@ -1,9 +1,13 @@
 //! The small requests of `JobService`.
 
 use super::{Violations, open, spec, spec::Specs};
-use crate::error::Error;
-use autolrs_core::job::{Cancel, Finish};
+use crate::{actor::SpecUpdate, error::Error};
+use autolrs_core::{
+    job::{Cancel, Finish, Update},
+    policy::Change,
+};
 use autolrs_proto::v1 as pb;
+use std::collections::HashMap;
 
 /// Jobs on a page when the caller does not say.
 const DEFAULT_PAGE: u32 = 100;
@@ -49,6 +53,24 @@ pub(in crate::rpc) fn finish(wire: pb::FinishJobRequest) -> Result<(String, Fini
     violations.finish(&wire.name.clone(), Some((wire.name, finish)))
 }
 
+/// The name of a job and what is to change.
+pub(in crate::rpc) fn update(wire: pb::UpdateJobRequest) -> Result<(String, (Update, SpecUpdate)), Error> {
+    let mut violations = Violations::default();
+    violations.name("name", &wire.name);
+    violations.request_id(&wire.request_id, false);
+    let change = Change { lr: wire.lr_override, total_steps: wire.total_steps };
+    if change == Change::default() && wire.labels.is_empty() && wire.remove_labels.is_empty() {
+        violations.add("lr_override", "or total_steps, labels or remove_labels must be set");
+    }
+    let spec = SpecUpdate {
+        total_steps: wire.total_steps,
+        labels: wire.labels.into_iter().collect(),
+        remove_labels: wire.remove_labels,
+    };
+    let update = Update { request_id: wire.request_id, change };
+    violations.finish(&wire.name.clone(), Some((wire.name, (update, spec))))
+}
+
 /// The name of a job to delete, and the uid that it must have.
 pub(in crate::rpc) fn delete(wire: pb::DeleteJobRequest) -> Result<(String, Option<u64>), Error> {
     let mut violations = Violations::default();
@@ -79,8 +101,29 @@ pub(in crate::rpc) struct Page {
     pub(in crate::rpc) size: usize,
     /// The name that the page before ended with.
     pub(in crate::rpc) after: Option<String>,
+    /// Which of the jobs there.
+    pub(in crate::rpc) filter: Filter,
+}
+
+/// Which jobs are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::rpc) struct Filter {
     /// Empty: all.
-    pub(in crate::rpc) states: Vec<pb::JobState>,
+    states: Vec<pb::JobState>,
+    /// All must match.
+    labels: HashMap<String, String>,
+    /// Empty: all.
+    policies: Vec<String>,
+}
+
+impl Filter {
+    /// Whether a job is among them. What can't be read of a damaged job matches nothing.
+    pub(in crate::rpc) fn matches(&self, job: &pb::Job) -> bool {
+        let has = |(key, value)| job.spec.as_ref().is_some_and(|spec| spec.labels.get(key) == Some(value));
+        (self.states.is_empty() || self.states.contains(&job.state()))
+            && (self.policies.is_empty() || self.policies.contains(&job.policy))
+            && self.labels.iter().all(has)
+    }
 }
 
 pub(in crate::rpc) fn list(wire: &pb::ListJobsRequest) -> Result<Page, Error> {
@@ -100,7 +143,8 @@ pub(in crate::rpc) fn list(wire: &pb::ListJobsRequest) -> Result<Page, Error> {
             _ => violations.add("states", format!("must be states of this version, has {number}")),
         }
     }
-    violations.finish("", after.map(|after| Page { size, after, states }))
+    let filter = Filter { states, labels: wire.labels.clone(), policies: wire.policies.clone() };
+    violations.finish("", after.map(|after| Page { size, after, filter }))
 }
 
 /// The job, the first stage and the size of a page of stages.
@@ -165,6 +209,8 @@ mod tests {
         assert_eq!(fields(create(pb::CreateJobRequest { name: "a".into(), ..Default::default() })), ["spec"]);
         assert_eq!(fields(cancel(pb::CancelJobRequest::default())), ["name", "request_id"]);
         assert_eq!(fields(finish(pb::FinishJobRequest::default())), ["name", "request_id"]);
+        let nothing = pb::UpdateJobRequest::default();
+        assert_eq!(fields(update(nothing)), ["name", "request_id", "lr_override"]);
     }
 
     #[test]
@@ -208,7 +254,12 @@ mod tests {
             fields(stages(pb::ListStagesRequest { job: "A".into(), ..wrong })),
             ["job", "page_size", "page_token"]
         );
-        let wrong = pb::ListJobsRequest { page_size: 1001, states: vec![0, 99], page_token: "x".into() };
+        let wrong = pb::ListJobsRequest {
+            page_size: 1001,
+            states: vec![0, 99],
+            page_token: "x".into(),
+            ..pb::ListJobsRequest::default()
+        };
         assert_eq!(fields(list(&wrong)), ["page_size", "page_token", "states", "states"]);
     }
 }

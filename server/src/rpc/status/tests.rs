@@ -37,6 +37,13 @@ fn every_refusal_has_its_code_reason_and_metadata() {
     for (reason, state) in [(DoneReason::Finished, "FINISHED"), (DoneReason::Cancelled, "CANCELLED")] {
         refused(Refusal::Ended(reason), precondition, "JOB_FINISHED", &[("state", state)]);
     }
+    refused(Refusal::UpdateInSearch, precondition, "UPDATE_IN_SEARCH", &[]);
+    refused(
+        Refusal::BudgetFixed("it cools down"),
+        precondition,
+        "BUDGET_FIXED",
+        &[("detail", "it cools down")],
+    );
     let old = Refusal::CheckpointTooOld { seq: 5, oldest: 93 };
     refused(old, precondition, "CHECKPOINT_TOO_OLD", &[("seq", "5"), ("oldest_seq", "93")]);
     let other = Refusal::CheckpointMismatch("d".into());

@@ -13,7 +13,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 
 /// Losses in a level.
-const LOSSES: usize = 20;
+pub(super) const LOSSES: usize = 20;
 const DECAY: f64 = 0.95;
 
 /// All finite.

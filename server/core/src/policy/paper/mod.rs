@@ -20,7 +20,7 @@ mod search;
 mod stretch;
 
 use super::{
-    Advice, CommitNote, Context, Notes, OpenSearch, Policy, Segment, Spent, TrialNote, TrialOutcome, downsample,
+    Advice, Change, CommitNote, Context, Notes, OpenSearch, Policy, Segment, Spent, TrialNote, TrialOutcome, downsample,
     guard::{SafeSlots, slot_of},
     limits::kept_bound,
     line::{Next, broken, from, go_on},
@@ -76,8 +76,8 @@ enum At {
     Warmup { steps: u64, done: u64 },
     /// `level`: of the best candidate so far; `lowered`: times the range was lowered.
     Search { search: Search, level: Option<Level>, lowered: u32 },
-    /// The committed steps of a stage.
-    Stage,
+    /// `done` committed steps of a stage are done.
+    Stage { done: u64 },
     /// The last LR to the end of the budget.
     Hold { slots: SafeSlots<()> },
 }
@@ -105,7 +105,12 @@ impl Policy for Paper {
                     return go_on(self.next(cx));
                 }
             }
-            At::Stage => {
+            At::Stage { done } => {
+                *done += losses.len() as u64;
+                if *done < self.tau && cx.left() > 0 {
+                    self.level = Level::last(losses).filter(|_| losses.len() >= level::LOSSES).or(self.level);
+                    return go_on(self.next(cx));
+                }
                 notes.stage_ends.extend(self.stage_end(segment));
                 self.full_stage |= self.tau == self.options.tau_max;
                 self.stage += 1;
@@ -138,7 +143,10 @@ impl Policy for Paper {
                 *done = 0;
                 Slot::Stage
             }
-            At::Stage => Slot::Stage,
+            At::Stage { done } => {
+                *done = 0;
+                Slot::Stage
+            }
             At::Hold { slots } => slot_of(slots.restore(stop.offset)),
         };
         if !cx.spec.guard || self.retries == MAX_RETRIES {
@@ -153,6 +161,13 @@ impl Policy for Paper {
         from(slot, self.next(cx))
     }
 
+    fn update(&mut self, change: Change, _: &Context<'_>, notes: &mut Notes) {
+        if let Some(lr) = change.lr {
+            self.lr = lr;
+            self.note_commit("an operator set it".into(), notes);
+        }
+    }
+
     fn search(&self, _: &ResolvedSpec) -> Option<OpenSearch> {
         let At::Search { search, .. } = &self.at else { return None };
         let lr = search.best(self.range).map_or(self.lr, |(_, lr, _)| lr);
@@ -161,7 +176,7 @@ impl Policy for Paper {
 
     fn close_search(&mut self, cx: &Context<'_>, notes: &mut Notes) -> FromSlot {
         if !self.commit(notes) {
-            (self.at, self.retries) = (At::Stage, 0);
+            (self.at, self.retries) = (At::Stage { done: 0 }, 0);
             self.note_commit("the search was closed before a candidate was measured: the last LR".into(), notes);
         }
         from(Slot::Stage, self.next(cx))
@@ -290,7 +305,7 @@ impl Paper {
         let (curve, forecast) = (search.curve(self.range), Some((forecast.mean, forecast.sd)));
         notes.commits.push(CommitNote { stage: self.stage, lr, why, forecast, curve });
         (self.lr, self.level) = (lr, *level);
-        (self.at, self.retries) = (At::Stage, 0);
+        (self.at, self.retries) = (At::Stage { done: 0 }, 0);
         true
     }
 

@@ -42,8 +42,8 @@ impl Paper {
                 rest.extend(hold(left - (steps - done), self.lr));
                 self.committed(Phase::Warmup, head, rest, Vec::new(), cx)
             }
-            At::Stage => {
-                let steps = self.tau.min(left);
+            At::Stage { done } => {
+                let steps = (self.tau - *done).min(left);
                 let rest = hold(left - steps, self.lr);
                 self.committed(Phase::Stable, hold(steps, self.lr), rest, Vec::new(), cx)
             }

@@ -25,7 +25,7 @@ mod stretch;
 mod trial;
 
 use super::{
-    Advice, Context, Notes, OpenSearch, Policy, Segment, TrialNote, TrialOutcome, downsample,
+    Advice, Change, Context, Notes, OpenSearch, Policy, Segment, TrialNote, TrialOutcome, downsample,
     line::{Next, from, go_on},
 };
 use crate::{
@@ -95,6 +95,13 @@ impl Policy for Scan {
                 let outcome = if diverged { TrialOutcome::Diverged } else { TrialOutcome::Stopped };
                 self.after_branch(segment, outcome, cx, notes)
             }
+        }
+    }
+
+    fn update(&mut self, change: Change, cx: &Context<'_>, notes: &mut Notes) {
+        let lr = change.lr.filter(|_| cx.left() > 0);
+        if let (At::Stretch(stretch), Some(lr)) = (&mut self.at, lr) {
+            stretch.set_lr(lr, cx, notes);
         }
     }
 

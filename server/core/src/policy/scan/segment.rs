@@ -3,7 +3,7 @@
 use super::stretch::{At, DECAY, MAX_RETRIES, Mark, Stretch, falling};
 use crate::{
     directive::{Phase, Slot},
-    lr_pieces::{self, MAX_RUN_STEPS, Piece, lr_at},
+    lr_pieces::{self, MAX_RUN_STEPS, Piece, Shape, lr_at},
     plan::{FromSlot, Keep},
     policy::{
         Context,
@@ -44,11 +44,26 @@ impl Stretch {
 
     /// Goes into the phase that the steps left call for.
     fn settle(&mut self, cx: &Context<'_>) {
+        self.fit_warmup(cx);
         if matches!(self.at, At::Warmup { piece, .. } if piece.steps == 0) {
             self.at = At::Stable;
         }
         if self.at == At::Stable && self.cooldown_steps(cx) == cx.left() {
             self.at = At::Cooldown { piece: Piece::cooldown(cx.left(), self.eta), left: cx.left() };
+        }
+    }
+
+    /// A budget that an operator lowered may leave less room than the warm-up needs: it goes on to its LR in a straight
+    /// line, or is over if nothing is left for it.
+    fn fit_warmup(&mut self, cx: &Context<'_>) {
+        let At::Warmup { piece, done } = self.at else { return };
+        let room = cx.left() - self.cooldown_steps(cx);
+        if piece.steps - done > room {
+            let next = piece.lr(done);
+            if room == 0 {
+                self.eta = next;
+            }
+            self.at = At::Warmup { piece: Piece::new(room, next, self.eta, Shape::Linear), done: 0 };
         }
     }
 

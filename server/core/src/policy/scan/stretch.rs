@@ -166,6 +166,24 @@ impl Stretch {
         self.restore(stop, cx, notes)
     }
 
+    /// An operator sets the LR that the warm-up leads to, that is held, or that a cooldown goes on from.
+    pub(super) fn set_lr(&mut self, lr: f64, cx: &Context<'_>, notes: &mut Notes) {
+        let highest = match self.at {
+            At::Warmup { piece, .. } => piece.end,
+            At::Stable => self.law.lr(cx.spent.committed, self.eta),
+            At::Cooldown { piece, left } => piece.lr(left - cx.left()),
+        };
+        match &mut self.at {
+            At::Warmup { piece, .. } | At::Cooldown { piece, .. } => *piece = piece.rescaled(highest, lr),
+            At::Stable => {}
+        }
+        self.slots.map(|mark| Mark { lr: mark.lr / highest * lr, ..mark });
+        self.eta = self.eta / highest * lr;
+        self.since = 0;
+        let stage = u32::from(!matches!(self.at, At::Warmup { .. }));
+        self.note_commit(stage, lr, "an operator set it".into(), notes);
+    }
+
     /// The LR and the steps after `START` was restored once more.
     pub(super) fn retry_lr(&self, cx: &Context<'_>) -> f64 {
         let third = self.eta / 3.0;

@@ -105,7 +105,7 @@ fn a_negative_loss_disproves_the_default_bound() {
 #[test]
 fn any_budget_and_range() {
     for total in [1, 3, 24, 100, 719, 720, 2250, 45_000] {
-        for (lo, hi) in [(1e-4, 10.0), (0.1, 0.1 * 1.26), (1e-7, 10.0), (1e-300, 1e300)] {
+        for (lo, hi) in [(1e-4, 10.0), (0.1, 0.1 * 1.26), (1e-7, 10.0), (1e-300, 1e6)] {
             for max_overhead in [0.0, 0.1, 1.0] {
                 let spec = JobSpec {
                     lr_min: Some(lo),

@@ -5,11 +5,9 @@ use crate::lr_pieces::Piece;
 use crate::schedule::MAX_STEPS;
 use crate::spec::{
     ClrOptions, ConstantOptions, CosineOptions, Milestones, OneCycleOptions, PlainKind, ReplayOptions,
-    ResolvedPlain, ResolvedPolicy, SgdrOptions, StepOptions, Violation, WsdOptions,
+    ResolvedPlain, ResolvedPolicy, SgdrOptions, StepOptions, Violation, WsdOptions, plain::MAX_PIECES,
 };
 
-/// The most pieces of one line: it travels whole with every directive, as the fallback.
-const MAX_PIECES: u64 = 1000;
 /// Cycles of `sgdr` and `clr` in the budget unless their user says otherwise.
 const DEFAULT_CYCLES: u32 = 4;
 
