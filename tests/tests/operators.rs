@@ -330,7 +330,7 @@ async fn a_schedule_is_exported_without_its_search() {
     let steps = job.steps.unwrap();
     assert!(steps.search > 0 && steps.lost == 0);
     let ran: Vec<f64> = model.line.iter().skip(steps.search as usize).map(|(_, lr)| *lr).collect();
-    let export = ExportScheduleRequest { job: "a".into(), start_step: 0 };
+    let export = ExportScheduleRequest { job: "a".into(), ..ExportScheduleRequest::default() };
     let schedule = server.jobs().export_schedule(export).await.unwrap().into_inner().schedule.unwrap();
     assert_eq!((schedule.steps, schedule.state()), (steps.committed, JobState::Finished));
     assert_eq!(schedule.pieces.iter().flat_map(piece_lrs).collect::<Vec<_>>(), ran);

@@ -335,6 +335,21 @@ fn the_kept_line_leaves_out_the_search_and_what_was_rolled_back() {
     // The model's state is the sum of the LRs of the steps that it kept.
     let sum: f64 = kept.iter().sum();
     assert!((sum - trainer.state).abs() < 1e-9 * sum, "{sum} is not {}", trainer.state);
+    // What was run is either kept or lost, and a lost stretch is where it was rolled back.
+    let stretches = desk.stretches();
+    let steps = |lost| stretches.iter().filter(|s| s.lost == lost).map(|s| s.steps).sum::<u64>();
+    assert_eq!((steps(false), steps(true)), (spent.committed, spent.lost));
+    let mut next = 0;
+    for stretch in &stretches {
+        let bins = stretch.steps.div_ceil(stretch.steps.div_ceil(128));
+        assert_eq!((stretch.start_step, stretch.losses.len() as u64), (next, bins));
+        next += if stretch.lost { 0 } else { stretch.steps };
+        assert_eq!(
+            kept.get(next as usize - 1).filter(|_| !stretch.lost),
+            (!stretch.lost).then_some(&stretch.lr)
+        );
+    }
+    assert!(stretches.iter().any(|s| s.lost && s.losses.iter().any(|loss| loss.is_nan())));
 }
 
 #[test]

@@ -72,8 +72,8 @@ pub enum Message {
     Show(Reply<Shown>),
     /// Show a stage.
     Stage(u32, Reply<StageView>),
-    /// The LR of every step that it has kept.
-    Export(Reply<ScheduleView>),
+    /// The LR of every step that it has kept, and if asked for the losses.
+    Export(bool, Reply<ScheduleView>),
     /// Show it, and tell of what changes from then on.
     Watch(Reply<(JobView, watch::Receiver<Mark>)>),
     /// Repeat what is known, and tell of what changes from then on.
@@ -122,7 +122,7 @@ impl Actor {
             Message::Delete(uid, reply) => answer(reply, self.delete(uid).await),
             Message::Show(reply) => answer(reply, self.show().await),
             Message::Stage(stage, reply) => answer(reply, self.stage(stage).await),
-            Message::Export(reply) => answer(reply, self.export().await),
+            Message::Export(losses, reply) => answer(reply, self.export(losses).await),
             Message::Watch(reply) => answer(reply, self.watch().await),
             Message::Listen(reply) => answer(reply, self.listen().await),
         }
@@ -165,11 +165,12 @@ impl Actor {
         }
     }
 
-    async fn export(&mut self) -> Result<ScheduleView, Error> {
-        let job = self.present().await?;
-        let line = self.load().await?.snapshot.job.kept_line();
-        let pieces = rows::line(&*self.store, &self.key, line).await?;
-        Ok(ScheduleView { job, pieces })
+    async fn export(&mut self, losses: bool) -> Result<ScheduleView, Error> {
+        let view = self.present().await?;
+        let job = &self.load().await?.snapshot.job;
+        let line = if losses { job.kept_line_with_losses() } else { job.kept_line() };
+        let (pieces, stretches) = rows::line(&*self.store, &self.key, line).await?;
+        Ok(ScheduleView { job: view, pieces, stretches })
     }
 
     async fn listen(&mut self) -> Result<(Ack, watch::Receiver<Signal>), Error> {

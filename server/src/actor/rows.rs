@@ -9,7 +9,7 @@ use crate::{
     },
 };
 use autolrs_core::{
-    job::{Checkpoint, DirectiveRecord, KeptLine, Row},
+    job::{Checkpoint, DirectiveRecord, KeptLine, Row, Stretch},
     lr_pieces::Piece,
     policy::{CommitNote, StageEndNote, TrialNote},
 };
@@ -38,6 +38,8 @@ pub struct ScheduleView {
     pub job: JobView,
     /// The LR of every step that it has kept.
     pub pieces: Vec<Piece>,
+    /// What was measured on the way, in the order of the first steps; empty unless it was asked for.
+    pub stretches: Vec<Stretch>,
 }
 
 /// The write of a row.
@@ -81,7 +83,7 @@ pub(super) async fn line(
     store: &dyn JobStore,
     job: &JobKey,
     mut line: KeptLine,
-) -> Result<Vec<Piece>, Error> {
+) -> Result<(Vec<Piece>, Vec<Stretch>), Error> {
     while let Some(seq) = line.wants() {
         let Some(record) = read::<DirectiveRecord>(store, job, RowKey::Directive { seq }).await? else {
             let detail = format!("the record of directive {seq} is missing");
@@ -89,7 +91,7 @@ pub(super) async fn line(
         };
         line.add(&record);
     }
-    Ok(line.finish())
+    Ok(line.finish_with_losses())
 }
 
 async fn read<T: DeserializeOwned>(

@@ -55,7 +55,7 @@ pub(super) async fn stages(client: &mut Client, job: String) -> Result<Vec<Stage
 }
 
 pub(super) async fn export(client: &mut Client, job: String) -> Result<Schedule, ClientError> {
-    let mut request = ExportScheduleRequest { job, start_step: 0 };
+    let mut request = ExportScheduleRequest { job, start_step: 0, losses: false };
     let mut whole = Schedule::default();
     loop {
         let part = client.export_schedule(request.clone()).await?.into_inner();

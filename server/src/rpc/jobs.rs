@@ -142,7 +142,7 @@ impl Jobs {
 
     async fn export(&self, request: ExportScheduleRequest) -> Result<ExportScheduleResponse, Error> {
         let name = requests::name("job", request.job)?;
-        let view = self.0.call(&name, Message::Export).await?;
+        let view = self.0.call(&name, |reply| Message::Export(request.losses, reply)).await?;
         Ok(schedule::encode(&view, request.start_step))
     }
 }

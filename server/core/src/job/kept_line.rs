@@ -1,10 +1,10 @@
 //! The LR of every step that was kept, read back from the records of the directives. The newest directive comes first:
 //! each one says which it followed and how many steps had been kept before it, so what was rolled back, searched or
-//! abandoned by a rewind drops out.
+//! abandoned by a rewind drops out. The losses can be collected on the way, those of rolled-back stretches among them.
 
-use super::{DirectiveRecord, End, Job};
+use super::{DirectiveRecord, End, Job, Validation};
 use crate::{
-    directive::Phase,
+    directive::{Phase, Run},
     lr_pieces::{self, Piece},
 };
 
@@ -17,12 +17,44 @@ pub struct KeptLine {
     missing: u64,
     /// The directive before; 0: none.
     follows: u64,
+    /// Newest first; none: they are not asked for.
+    stretches: Option<Vec<Stretch>>,
+}
+
+/// Committed steps of one directive, and what was measured in them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stretch {
+    /// Its stage, from 0.
+    pub stage: u32,
+    /// What the steps were for.
+    pub phase: Phase,
+    /// Committed steps before its first.
+    pub start_step: u64,
+    /// Steps run.
+    pub steps: u64,
+    /// A guard rolled them back.
+    pub lost: bool,
+    /// LR of its last step.
+    pub lr: f64,
+    /// Training losses, down-sampled as in [`DirectiveRecord::losses`].
+    pub losses: Vec<f64>,
+    /// Validation losses.
+    pub validations: Vec<Validation>,
 }
 
 impl Job {
     /// The kept line so far, with what is known of the directive under way.
     pub fn kept_line(&self) -> KeptLine {
-        let mut line = KeptLine { pieces: Vec::new(), missing: u64::MAX, follows: 0 };
+        self.collect(None)
+    }
+
+    /// The same, which also collects the losses.
+    pub fn kept_line_with_losses(&self) -> KeptLine {
+        self.collect(Some(Vec::new()))
+    }
+
+    fn collect(&self, stretches: Option<Vec<Stretch>>) -> KeptLine {
+        let mut line = KeptLine { pieces: Vec::new(), missing: u64::MAX, follows: 0, stretches };
         if let Some(current) = &self.current {
             line.add(&self.record(current, End::Open));
         }
@@ -43,16 +75,42 @@ impl KeptLine {
         if let Some(run) = record.directive.run().filter(|run| run.phase != Phase::Trial) {
             let kept = record.steps.min(self.missing - before);
             self.pieces.extend(lr_pieces::cut(&run.lr, kept).0.into_iter().rev());
+            if let Some(stretches) = &mut self.stretches {
+                stretches.extend(Stretch::of(record, run, kept == 0));
+            }
         }
         self.missing = before;
     }
 
     /// The line from its start, in as few pieces as it needs.
     pub fn finish(self) -> Vec<Piece> {
+        self.finish_with_losses().0
+    }
+
+    /// The same, with what was run in the order of the first steps; nothing unless it was asked for.
+    pub fn finish_with_losses(self) -> (Vec<Piece>, Vec<Stretch>) {
+        let mut stretches: Vec<Stretch> = self.stretches.into_iter().flatten().rev().collect();
+        stretches.sort_by_key(|stretch| stretch.start_step);
         let mut line = Vec::new();
         for piece in self.pieces.into_iter().rev() {
             lr_pieces::push(&mut line, piece);
         }
-        line
+        (line, stretches)
+    }
+}
+
+impl Stretch {
+    fn of(record: &DirectiveRecord, run: &Run, lost: bool) -> Option<Self> {
+        let lr = lr_pieces::lr_at(&run.lr, record.steps.checked_sub(1)?)?;
+        Some(Self {
+            stage: run.stage,
+            phase: run.phase,
+            start_step: record.kept_before,
+            steps: record.steps,
+            lost,
+            lr,
+            losses: record.losses.clone(),
+            validations: record.validations.clone(),
+        })
     }
 }

@@ -32,7 +32,7 @@ pub use event::{
     Ack, Answer, Cancel, Effects, Event, Finish, Holder, Open, Opened, Refusal, Report, Resume,
     StoppedBecause, Validation,
 };
-pub use kept_line::KeptLine;
+pub use kept_line::{KeptLine, Stretch};
 pub use open::MAX_NONCE;
 pub use record::{Books, Checkpoint, DirectiveRecord, End, Row};
 pub use update::Update;

@@ -9,7 +9,7 @@ use autolrs_core::{
     directive::{Action, Directive, DoneReason, Slot, SlotOp},
     job::{
         Ack, Answer, Checkpoint, DirectiveRecord, Effects, End, Event, Holder, Job, Open, Opened, Refusal,
-        Report, Resume, Row, StoppedBecause, Validation,
+        Report, Resume, Row, StoppedBecause, Stretch, Validation,
     },
     lr_pieces::{MAX_RUN_STEPS, lr_at},
     spec::{JobSpec, OpenBudget, PolicySpec, ResolvedSpec, resolve},
@@ -140,6 +140,15 @@ impl Desk {
             line.add(&self.directives[&seq]);
         }
         line.finish().iter().flat_map(|piece| (0..piece.steps).map(|i| piece.lr(i))).collect()
+    }
+
+    /// What was run and measured, as an export gives it.
+    pub fn stretches(&self) -> Vec<Stretch> {
+        let mut line = self.job.kept_line_with_losses();
+        while let Some(seq) = line.wants() {
+            line.add(&self.directives[&seq]);
+        }
+        line.finish_with_losses().1
     }
 
     /// The server dies and comes back: what is not stored is gone.

@@ -49,6 +49,11 @@ fn cause(wire: pb::StoppedBecause) -> Option<StoppedBecause> {
     })
 }
 
+/// A validation loss.
+pub(super) fn validation(validation: Validation) -> pb::Validation {
+    pb::Validation { offset: validation.offset, loss: validation.loss }
+}
+
 /// The answer to a report.
 pub(in crate::rpc) fn encode(ack: &Ack) -> pb::Ack {
     pb::Ack {
