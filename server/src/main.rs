@@ -2,14 +2,13 @@
 //! configuration, 69 store locked or port in use, 70 a defect.
 
 use autolrs_server::{
-    cli::{self, Cli, Command},
+    cli::{self, Command},
     exit, serve,
 };
-use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match cli::parse() {
         Ok(cli) => cli,
         Err(usage) => return cli::usage(&usage),
     };

@@ -1221,57 +1221,6 @@ impl JobState {
         }
     }
 }
-/// The LR of every step that a job has kept: what a training would be given that ran the same schedule without search,
-/// without rollbacks and without a server.
-///
-/// As a file (`autolrs jobs export NAME --output json`):
-///
-/// ```text
-/// {
-///    "format": "autolrs.schedule.v1",
-///    "job": "resnet50",                  // name
-///    "uid": "0f3c5a7e9b1d2c4e",
-///    "policy": "scan",
-///    "state": "finished",                // the job's state in small letters
-///    "steps": 18400,                     // sum of the pieces' steps
-///    "pieces": [                         // in order; the LR of each step is LrPiece's formula
-///      { "steps": 2000, "shape": "linear", "start": 1.1e-05, "end": 0.022, "index": 0, "of": 2000 },
-///      { "steps": 9, "shape": "power", "start": 0.1, "end": 0.0, "index": 0, "of": 9,
-///        "exponent": -0.5, "origin": 4.0 }   // these two only with "power"
-///    ],
-///    "commits": \[ { "stage": 0, "lr": 0.022 } \]
-/// }
-/// ```
-///
-/// "format" and "pieces" are enough for a file made by hand; "index" is 0 and "of" is index + steps unless they are given.
-/// A file that a trainer wrote has no "commits": only the server knows them.
-///
-/// As a table (`--output csv`): the header `step,lr`, then one line per step from 0. All numbers are printed so that they
-/// are read back to the bit.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Schedule {
-    /// Name of the job.
-    #[prost(string, tag = "1")]
-    pub job: ::prost::alloc::string::String,
-    /// Its uid.
-    #[prost(string, tag = "2")]
-    pub uid: ::prost::alloc::string::String,
-    /// Name of its policy.
-    #[prost(string, tag = "3")]
-    pub policy: ::prost::alloc::string::String,
-    /// Where the job stands. The schedule of a job that has not ended is the one so far.
-    #[prost(enumeration = "JobState", tag = "4")]
-    pub state: i32,
-    /// Steps kept so far, over all parts.
-    #[prost(uint64, tag = "5")]
-    pub steps: u64,
-    /// The LR line, with as few pieces as it needs.
-    #[prost(message, repeated, tag = "6")]
-    pub pieces: ::prost::alloc::vec::Vec<LrPiece>,
-    /// LRs committed, one per stage.
-    #[prost(message, repeated, tag = "7")]
-    pub commits: ::prost::alloc::vec::Vec<Commit>,
-}
 /// Losses of one directive, from the trainer. A loss is known by (job, session, seq, offset): one that the server holds
 /// already is ignored, so a report may be repeated. An empty report is a heartbeat; send one every 20 s when nothing
 /// else is sent.
@@ -1366,6 +1315,86 @@ pub struct Ack {
     /// Absent: go on.
     #[prost(uint64, optional, tag = "6")]
     pub interrupt: ::core::option::Option<u64>,
+}
+/// The LR of every step that a job has kept: what a training would be given that ran the same schedule without search,
+/// without rollbacks and without a server.
+///
+/// As a file (`autolrs jobs export NAME --output json`):
+///
+/// ```text
+/// {
+///    "format": "autolrs.schedule.v1",
+///    "job": "resnet50",                  // name
+///    "uid": "0f3c5a7e9b1d2c4e",
+///    "policy": "scan",
+///    "state": "finished",                // the job's state in small letters
+///    "steps": 18400,                     // sum of the pieces' steps
+///    "pieces": [                         // in order; the LR of each step is LrPiece's formula
+///      { "steps": 2000, "shape": "linear", "start": 1.1e-05, "end": 0.022, "index": 0, "of": 2000 },
+///      { "steps": 9, "shape": "power", "start": 0.1, "end": 0.0, "index": 0, "of": 9,
+///        "exponent": -0.5, "origin": 4.0 }   // these two only with "power"
+///    ],
+///    "commits": \[ { "stage": 0, "lr": 0.022 } \]
+/// }
+/// ```
+///
+/// "format" and "pieces" are enough for a file made by hand; "index" is 0 and "of" is index + steps unless they are given.
+/// A file that a trainer wrote has no "commits": only the server knows them.
+///
+/// As a table (`--output csv`): the header `step,lr`, then one line per step from 0. All numbers are printed so that they
+/// are read back to the bit.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Schedule {
+    /// Name of the job.
+    #[prost(string, tag = "1")]
+    pub job: ::prost::alloc::string::String,
+    /// Its uid.
+    #[prost(string, tag = "2")]
+    pub uid: ::prost::alloc::string::String,
+    /// Name of its policy.
+    #[prost(string, tag = "3")]
+    pub policy: ::prost::alloc::string::String,
+    /// Where the job stands. The schedule of a job that has not ended is the one so far.
+    #[prost(enumeration = "JobState", tag = "4")]
+    pub state: i32,
+    /// Steps kept so far, over all parts.
+    #[prost(uint64, tag = "5")]
+    pub steps: u64,
+    /// The LR line, with as few pieces as it needs.
+    #[prost(message, repeated, tag = "6")]
+    pub pieces: ::prost::alloc::vec::Vec<LrPiece>,
+    /// LRs committed, one per stage.
+    #[prost(message, repeated, tag = "7")]
+    pub commits: ::prost::alloc::vec::Vec<Commit>,
+}
+/// Committed steps of one directive, and what was measured in them.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Stretch {
+    /// Its stage, from 0.
+    #[prost(uint32, tag = "1")]
+    pub stage: u32,
+    /// What the steps were for: warm-up, stable or cooldown.
+    #[prost(enumeration = "Phase", tag = "2")]
+    pub phase: i32,
+    /// Committed steps before its first.
+    #[prost(uint64, tag = "3")]
+    pub start_step: u64,
+    /// Steps run.
+    #[prost(uint64, tag = "4")]
+    pub steps: u64,
+    /// A guard rolled them back: the schedule goes on from start_step, or before it, without them.
+    #[prost(bool, tag = "5")]
+    pub lost: bool,
+    /// LR of its last step.
+    #[prost(double, tag = "6")]
+    pub lr: f64,
+    /// Its training losses, down-sampled to means of ceil(steps / 128) losses each, the last mean perhaps of fewer. NaN and
+    /// infinite where a loss was.
+    #[prost(double, repeated, tag = "7")]
+    pub losses: ::prost::alloc::vec::Vec<f64>,
+    /// Its validation losses; of more than 128, 128 that are spread evenly, the last among them.
+    #[prost(message, repeated, tag = "8")]
+    pub validations: ::prost::alloc::vec::Vec<Validation>,
 }
 /// A stretch of training with one committed LR, and the search before it: what explains the choice.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1747,6 +1776,9 @@ pub struct ExportScheduleRequest {
     /// First step that is wanted, from 0: next_step of the answer before.
     #[prost(uint64, tag = "2")]
     pub start_step: u64,
+    /// Whether the losses are wanted, too.
+    #[prost(bool, tag = "3")]
+    pub losses: bool,
 }
 /// The schedule, or a part of it.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1757,6 +1789,9 @@ pub struct ExportScheduleResponse {
     /// Where the next part starts. Absent: this is the last.
     #[prost(uint64, optional, tag = "2")]
     pub next_step: ::core::option::Option<u64>,
+    /// If losses were asked for: what was run from start_step up to next_step, in the order of the first steps.
+    #[prost(message, repeated, tag = "3")]
+    pub stretches: ::prost::alloc::vec::Vec<Stretch>,
 }
 /// Generated client implementations.
 pub mod job_service_client {
@@ -2159,7 +2194,8 @@ pub mod job_service_client {
                 .insert(GrpcMethod::new("autolrs.v1.JobService", "ListStages"));
             self.inner.unary(req, path, codec).await
         }
-        /// Gives the LR of every step that a job has kept, so that its schedule can be run again without a server.
+        /// Gives the LR of every step that a job has kept, so that its schedule can be run again without a server; if asked,
+        /// with the losses on the way.
         pub async fn export_schedule(
             &mut self,
             request: impl tonic::IntoRequest<super::ExportScheduleRequest>,
@@ -2297,7 +2333,8 @@ pub mod job_service_server {
             tonic::Response<super::ListStagesResponse>,
             tonic::Status,
         >;
-        /// Gives the LR of every step that a job has kept, so that its schedule can be run again without a server.
+        /// Gives the LR of every step that a job has kept, so that its schedule can be run again without a server; if asked,
+        /// with the losses on the way.
         async fn export_schedule(
             &self,
             request: tonic::Request<super::ExportScheduleRequest>,

@@ -3,8 +3,8 @@
 use super::client::{ClientError, Target};
 use autolrs_proto::v1::{
     CancelJobRequest, DeleteJobRequest, ExportScheduleRequest, FinishJobRequest, GetJobRequest, Job,
-    JobState, ListJobsRequest, ListStagesRequest, Schedule, Stage, UpdateJobRequest, WatchJobRequest,
-    job_service_client::JobServiceClient,
+    JobState, ListJobsRequest, ListStagesRequest, Schedule, Stage, Stretch, UpdateJobRequest,
+    WatchJobRequest, job_service_client::JobServiceClient,
 };
 use std::time::Duration;
 use tonic::{Status, transport::Channel};
@@ -55,16 +55,32 @@ pub(super) async fn stages(client: &mut Client, job: String) -> Result<Vec<Stage
 }
 
 pub(super) async fn export(client: &mut Client, job: String) -> Result<Schedule, ClientError> {
-    let mut request = ExportScheduleRequest { job, start_step: 0, losses: false };
-    let mut whole = Schedule::default();
+    let request = ExportScheduleRequest { job, ..ExportScheduleRequest::default() };
+    Ok(parts(client, request).await?.0)
+}
+
+/// The schedule so far, and the losses on the way.
+pub(super) async fn history(
+    client: &mut Client,
+    job: String,
+) -> Result<(Schedule, Vec<Stretch>), ClientError> {
+    parts(client, ExportScheduleRequest { job, losses: true, ..ExportScheduleRequest::default() }).await
+}
+
+async fn parts(
+    client: &mut Client,
+    mut request: ExportScheduleRequest,
+) -> Result<(Schedule, Vec<Stretch>), ClientError> {
+    let (mut whole, mut stretches) = (Schedule::default(), Vec::new());
     loop {
         let part = client.export_schedule(request.clone()).await?.into_inner();
         let schedule = part.schedule.unwrap_or_default();
+        stretches.extend(part.stretches);
         let pieces = [std::mem::take(&mut whole.pieces), schedule.pieces].concat();
         whole = Schedule { pieces, ..schedule };
         match part.next_step {
             Some(step) => request.start_step = step,
-            None => return Ok(whole),
+            None => return Ok((whole, stretches)),
         }
     }
 }
@@ -73,7 +89,7 @@ pub(super) async fn export(client: &mut Client, job: String) -> Result<Schedule,
 pub(super) async fn watch(
     target: &Target,
     name: String,
-    mut show: impl FnMut(&Job) -> std::io::Result<()>,
+    mut show: impl FnMut(&Job) -> Result<(), ClientError>,
 ) -> Result<(), ClientError> {
     let mut request = WatchJobRequest { name, from_revision: 0 };
     let mut failed = 0;
@@ -92,7 +108,7 @@ async fn follow(
     target: &Target,
     request: &mut WatchJobRequest,
     failed: &mut u32,
-    show: &mut impl FnMut(&Job) -> std::io::Result<()>,
+    show: &mut impl FnMut(&Job) -> Result<(), ClientError>,
 ) -> Result<(), ClientError> {
     let mut stream = target.jobs().await?.watch_job(request.clone()).await?.into_inner();
     while let Some(response) = stream.message().await? {

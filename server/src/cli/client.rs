@@ -43,7 +43,10 @@ pub enum ClientError {
     /// The server answers, but is not serving.
     #[error("the server at {0} is not serving")]
     NotServing(String),
-    /// stdout is gone, or the machine failed us.
+    /// The job has nothing to show of what was asked for.
+    #[error("{0}")]
+    Nothing(String),
+    /// stdout or a file can't be written, or the machine failed us.
     #[error("{0}")]
     Io(#[from] std::io::Error),
 }
@@ -53,7 +56,9 @@ impl ClientError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Url(_) => exit::USAGE,
-            Self::Unreachable { .. } | Self::Refused(_) | Self::NotServing(_) => exit::FAILED,
+            Self::Unreachable { .. } | Self::Refused(_) | Self::NotServing(_) | Self::Nothing(_) => {
+                exit::FAILED
+            }
             Self::Io(_) => exit::INTERNAL,
         }
     }
@@ -66,7 +71,7 @@ impl ClientError {
             Self::Unreachable { .. } => true,
             // The transport says UNKNOWN when a connection breaks.
             Self::Refused(status) => matches!(status.code(), Code::Unavailable | Code::Unknown),
-            Self::Url(_) | Self::NotServing(_) | Self::Io(_) => false,
+            Self::Url(_) | Self::NotServing(_) | Self::Nothing(_) | Self::Io(_) => false,
         }
     }
 }

@@ -4,14 +4,16 @@ mod calls;
 pub mod client;
 pub mod health;
 pub mod jobs;
+mod plot;
 pub mod render;
 pub mod simulate;
+mod watch;
 
 use crate::{
     config::{Config, ConfigError, knobs::KNOBS},
     exit,
 };
-use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use client::{ClientError, Target};
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
@@ -20,7 +22,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 1 refused, not reachable or not se
 
 /// Schedules the learning rate of training runs: the daemon, and what people ask it.
 #[derive(Debug, Parser)]
-#[command(name = "autolrs", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+#[command(name = "autolrs", version, arg_required_else_help = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -90,6 +92,18 @@ impl FromArgMatches for Flags {
     }
 }
 
+/// The command line that was given. The exit codes stand in the help of every command.
+///
+/// # Errors
+/// What clap has to say: a mistake, the help, the version.
+pub fn parse() -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&everywhere(Cli::command()).try_get_matches()?)
+}
+
+fn everywhere(command: clap::Command) -> clap::Command {
+    command.after_help(EXIT_CODES).mut_subcommands(everywhere)
+}
+
 /// Prints what clap has to say: help and version to stdout, mistakes to stderr.
 pub fn usage(error: &clap::Error) -> ExitCode {
     let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
@@ -108,6 +122,10 @@ pub fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
 pub fn finish(result: Result<(), ClientError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::from(exit::OK),
+        // Whoever read the output has seen enough.
+        Err(ClientError::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::from(exit::OK)
+        }
         Err(error) => fail(&error, error.exit_code()),
     }
 }
@@ -115,11 +133,9 @@ pub fn finish(result: Result<(), ClientError>) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
-
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        everywhere(Cli::command()).debug_assert();
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! JSON with the names of the proto. A number that is NaN or infinite is null.
+//! JSON with the names of the proto, as the help of `autolrs jobs` promises.
 
 use autolrs_proto::v1::{Job, Stage, Trial};
 use serde_json::{Value, json};
@@ -23,6 +23,11 @@ pub fn stages(stages: &[Stage]) -> String {
 /// The job on one line.
 pub fn line(job: &Job) -> String {
     format!("{}\n", self::job(job))
+}
+
+/// What is left of a job that was deleted.
+pub fn deleted(name: &str) -> String {
+    print(&json!({ "name": name, "deleted": true }))
 }
 
 /// The job alone.

@@ -1,13 +1,16 @@
-//! Jobs, stages and schedules as text for people and as JSON for machines.
+//! Jobs, stages and schedules as tables for people, as JSON for programs and as CSV.
 
+pub mod csv;
 pub mod json;
+pub(super) mod number;
 pub mod schedule;
+mod table;
 pub mod text;
 
 use autolrs_proto::v1::{Failure, Job, JobState, Phase, trial::Outcome};
 
 /// The last part of an enum value's name in the proto, in small letters.
-fn state(job: &Job) -> String {
+pub(super) fn state(job: &Job) -> String {
     state_name(job.state())
 }
 
@@ -31,9 +34,24 @@ fn outcome(outcome: Outcome) -> String {
     outcome.as_str_name().trim_start_matches("OUTCOME_").to_ascii_lowercase()
 }
 
+/// Steps of all kinds that count.
+pub(super) fn steps(job: &Job) -> u64 {
+    let steps = job.steps.unwrap_or_default();
+    steps.committed + steps.search + steps.lost
+}
+
+/// The steps so far by kind, in a sentence.
+pub(super) fn steps_line(job: &Job) -> String {
+    let kinds = job.steps.unwrap_or_default();
+    let [committed, search, lost, all] =
+        [kinds.committed, kinds.search, kinds.lost, steps(job)].map(number::steps);
+    let budget = job.total_steps.map_or("an open budget".into(), |budget| number::steps(budget) + " steps");
+    let overhead = overhead(job).map(|share| format!(" ({})", number::percent(share))).unwrap_or_default();
+    format!("{all} of {budget}: {committed} committed, {search} search{overhead}, {lost} lost")
+}
+
 /// Search steps as a share of all steps; none before the first step.
 fn overhead(job: &Job) -> Option<f64> {
-    let steps = job.steps.unwrap_or_default();
-    let total = steps.committed + steps.search + steps.lost;
-    (total > 0).then(|| steps.search as f64 / total as f64)
+    let (search, all) = (job.steps.unwrap_or_default().search, steps(job));
+    (all > 0).then(|| search as f64 / all as f64)
 }

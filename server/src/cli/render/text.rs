@@ -1,5 +1,9 @@
 //! Text for people. What callers may choose (host names, sentences) can't steer the terminal.
 
+use super::{
+    number,
+    table::{Table, paint, word_style},
+};
 use autolrs_proto::v1::{Job, JobState, Stage, Trial};
 
 /// A table of jobs.
@@ -7,32 +11,27 @@ pub fn list(jobs: &[Job]) -> String {
     if jobs.is_empty() {
         return "no jobs\n".into();
     }
-    let head = ["NAME", "STATE", "POLICY", "STEPS", "OF", "OVERHEAD", "LR", "LOSS"];
+    let head = ["<NAME", "<STATE", "<POLICY", "STEPS", "OF", "SEARCH", "LR", "LOSS"];
     let rows = jobs.iter().map(|job| {
-        let steps = job.steps.unwrap_or_default();
         vec![
             job.name.clone(),
             super::state(job),
             job.policy.clone(),
-            (steps.committed + steps.search + steps.lost).to_string(),
+            super::steps(job).to_string(),
             budget(job),
-            percent(super::overhead(job)),
+            super::overhead(job).map_or("-".into(), number::percent),
             lr(job.lr),
             loss(job.train_loss),
         ]
     });
-    table(std::iter::once(head.map(str::to_owned).to_vec()).chain(rows).collect())
+    Table::new(&head).with(rows).print()
 }
 
 /// A job on one line.
 pub fn line(job: &Job) -> String {
-    let steps = job.steps.unwrap_or_default();
-    let total = steps.committed + steps.search + steps.lost;
-    let trial = job.trial.map(|trial| format!(", trial {trial}")).unwrap_or_default();
-    let place =
-        super::phase(job).map(|phase| format!("  {phase}, stage {}{trial}", job.stage)).unwrap_or_default();
-    let (lr, loss) = (lr(job.lr), loss(job.train_loss));
-    format!("{}{place}  step {total} of {}  lr {lr}  loss {loss}\n", super::state(job), budget(job))
+    let budget = job.total_steps.map(|budget| format!(" of {budget}")).unwrap_or_default();
+    let (all, place) = (super::steps(job), place(job, "  "));
+    format!("{}{place}  step {all}{budget}  {}\n", super::state(job), now(job))
 }
 
 /// The steps of its budget, or that it has none.
@@ -42,6 +41,11 @@ fn budget(job: &Job) -> String {
         (None, JobState::Damaged) => "-".into(),
         (None, _) => "open".into(),
     }
+}
+
+/// What the newest step was.
+pub(in crate::cli) fn now(job: &Job) -> String {
+    format!("lr {}  loss {}", lr(job.lr), loss(job.train_loss))
 }
 
 /// A job after an operator's request.
@@ -57,15 +61,19 @@ pub fn updated(job: &Job, waits: bool) -> String {
     if waits && !ended { accepted(job) } else { format!("job {} is updated\n", job.name) }
 }
 
-/// A job with its stages.
+/// A job with a line per stage.
 pub fn show(job: &Job, stages: &[Stage]) -> String {
-    let mut text = table(summary(job).into_iter().map(|(k, v)| vec![k.to_owned(), v]).collect());
-    for warning in &job.warnings {
-        push(&mut text, &format!("warning: {}", plain(warning)));
+    let mut text = String::new();
+    for (key, value) in summary(job) {
+        push(&mut text, &format!("{key:<10}  {value}"));
     }
-    for stage in stages {
+    for warning in &job.warnings {
+        let word = paint("warning", word_style("detached"));
+        push(&mut text, &format!("{word}     {}", wrapped(&plain(warning), 12, 80).trim_start()));
+    }
+    if !stages.is_empty() {
         text.push('\n');
-        text.push_str(&show_stage(stage));
+        text += &overview(stages);
     }
     text
 }
@@ -79,17 +87,13 @@ pub fn stages(stages: &[Stage]) -> String {
 }
 
 fn summary(job: &Job) -> Vec<(&'static str, String)> {
-    let steps = job.steps.unwrap_or_default();
-    let total = steps.committed + steps.search + steps.lost;
-    let state = match super::failure(job) {
-        Some(failure) => format!("{} ({failure})", super::state(job)),
-        None => super::state(job),
-    };
-    let mut lines = vec![("job", job.name.clone()), ("state", state)];
+    let state = super::state(job);
+    let painted = paint(&state, word_style(&state));
+    let state = super::failure(job).map_or(painted.clone(), |failure| format!("{painted} ({failure})"));
+    let mut lines = vec![("job", job.name.clone()), ("state", state + &place(job, ", "))];
     if job.policy.is_empty() {
         return lines;
     }
-    let kinds = format!("{} committed, {} search, {} lost", steps.committed, steps.search, steps.lost);
     let mut labels: Vec<_> = job.spec.iter().flat_map(|spec| &spec.labels).collect();
     labels.sort();
     if !labels.is_empty() {
@@ -97,18 +101,17 @@ fn summary(job: &Job) -> Vec<(&'static str, String)> {
         lines.push(("labels", plain(&labels.join(", "))));
     }
     lines.push(("policy", format!("{} (revision {})", job.policy, job.policy_revision)));
-    lines.push(("steps", format!("{total} of {}: {kinds}; {} repeated", budget(job), steps.repeated)));
-    lines.push(("overhead", percent(super::overhead(job))));
-    if let Some(phase) = super::phase(job) {
-        let trial = job.trial.map(|trial| format!(", trial {trial}")).unwrap_or_default();
-        lines.push(("phase", format!("{phase}, stage {}{trial}", job.stage)));
+    lines.push(("steps", super::steps_line(job)));
+    let repeated = job.steps.unwrap_or_default().repeated;
+    if repeated > 0 {
+        lines.push(("repeated", format!("{} steps after a crash or a rewind", number::steps(repeated))));
     }
-    lines.push(("lr", lr(job.lr)));
-    lines.push(("train loss", loss(job.train_loss)));
-    lines.push(("validation loss", loss(job.validation_loss)));
-    let commits: Vec<_> =
-        job.commits.iter().map(|c| format!("stage {}: {}", c.stage, lr(Some(c.lr)))).collect();
-    lines.push(("commits", if commits.is_empty() { "none yet".into() } else { commits.join(", ") }));
+    if job.lr.is_some() {
+        lines.push(("LR", lr(job.lr)));
+    }
+    let validation =
+        job.validation_loss.map(|v| format!(", validation {}", loss(Some(v)))).unwrap_or_default();
+    lines.push(("loss", format!("{}{validation}", loss(job.train_loss))));
     if let Some(holder) = &job.holder {
         let trainer = format!("session {}, process {} on {}", job.session, holder.pid, plain(&holder.host));
         lines.push(("trainer", trainer));
@@ -116,12 +119,38 @@ fn summary(job: &Job) -> Vec<(&'static str, String)> {
     lines
 }
 
+/// Where a job stands in its policy.
+fn place(job: &Job, before: &str) -> String {
+    let trial = job.trial.map(|trial| format!(", trial {trial}")).unwrap_or_default();
+    super::phase(job).map(|phase| format!("{before}{phase}, stage {}{trial}", job.stage)).unwrap_or_default()
+}
+
+/// One line per stage.
+fn overview(stages: &[Stage]) -> String {
+    let head = ["STAGE", "LR", "TRIALS", "BROKEN", "FORECAST", "SD", "CAME"];
+    let count = |n: usize, of: usize| if of == 0 { "-".into() } else { n.to_string() };
+    let rows = stages.iter().map(|stage| {
+        let all = stage.trials.len();
+        let broken = stage.trials.iter().filter(|t| super::outcome(t.outcome()) != "completed").count();
+        vec![
+            stage.stage.to_string(),
+            lr(stage.lr),
+            count(all, all),
+            count(broken, all),
+            loss(stage.forecast),
+            loss(stage.forecast_sd),
+            loss(stage.end_loss),
+        ]
+    });
+    Table::new(&head).with(rows).print()
+}
+
 fn show_stage(stage: &Stage) -> String {
     let mut text = String::new();
     let chosen = stage.lr.map_or("search is open".to_owned(), |_| format!("LR {}", lr(stage.lr)));
     push(&mut text, &format!("stage {}: {chosen}", stage.stage));
     if !stage.why.is_empty() {
-        push(&mut text, &format!("  {}", plain(&stage.why)));
+        push(&mut text, &wrapped(&plain(&stage.why), 2, 80));
     }
     if let Some(forecast) = stage.forecast {
         let came = stage.end_loss.map(|end| format!("; came {}", loss(Some(end)))).unwrap_or_default();
@@ -131,15 +160,15 @@ fn show_stage(stage: &Stage) -> String {
         push(&mut text, &format!("  ended at loss {}", loss(Some(end))));
     }
     if !stage.trials.is_empty() {
-        let head = ["  TRIAL", "LR", "STEPS", "OUTCOME", "SCORE", "SD"].map(str::to_owned).to_vec();
-        text.push_str(&table(std::iter::once(head).chain(stage.trials.iter().map(row)).collect()));
+        let head = ["TRIAL", "LR", "STEPS", "<OUTCOME", "SCORE", "SD"];
+        text += &Table::new(&head).indented(2).with(stage.trials.iter().map(row)).print();
     }
     text
 }
 
 fn row(trial: &Trial) -> Vec<String> {
     vec![
-        format!("  {}", trial.trial),
+        trial.trial.to_string(),
         lr(Some(trial.lr)),
         trial.steps.to_string(),
         super::outcome(trial.outcome()),
@@ -154,18 +183,12 @@ fn push(text: &mut String, line: &str) {
 }
 
 fn lr(lr: Option<f64>) -> String {
-    lr.map_or("-".into(), |lr| format!("{lr:.3e}"))
+    lr.map_or("-".into(), |lr| number::digits(lr, 4))
 }
 
 fn loss(loss: Option<f64>) -> String {
-    loss.map_or(
-        "-".into(),
-        |loss| if loss.abs() < 1e5 { format!("{loss:.4}") } else { format!("{loss:.3e}") },
-    )
-}
-
-fn percent(share: Option<f64>) -> String {
-    share.map_or("-".into(), |share| format!("{:.1} %", 100.0 * share))
+    let usual = |loss: f64| loss == 0.0 || (1e-3..1e5).contains(&loss.abs());
+    loss.map_or("-".into(), |loss| if usual(loss) { format!("{loss:.4}") } else { format!("{loss:.3e}") })
 }
 
 /// Without control characters.
@@ -173,18 +196,19 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// Columns as wide as their widest cell, two spaces apart.
-fn table(rows: Vec<Vec<String>>) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let cell_width = |row: &Vec<String>, i: usize| row.get(i).map_or(0, |cell| cell.chars().count());
-    let widths: Vec<usize> =
-        (0..columns).map(|i| rows.iter().map(|row| cell_width(row, i)).max().unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
-        push(&mut text, cells.collect::<Vec<_>>().join("  ").trim_end());
+/// In lines of at most `width` characters, broken between words.
+fn wrapped(text: &str, indent: usize, width: usize) -> String {
+    let (mut lines, indent) = (vec![String::new()], " ".repeat(indent));
+    for word in text.split(' ') {
+        let last = lines.last_mut().expect("there is always a line");
+        if !last.is_empty() && indent.len() + last.chars().count() + 1 + word.chars().count() > width {
+            lines.push(word.to_owned());
+        } else {
+            let space = if last.is_empty() { "" } else { " " };
+            *last += &format!("{space}{word}");
+        }
     }
-    text
+    lines.iter().map(|line| format!("{indent}{line}")).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -209,8 +233,9 @@ mod tests {
     fn a_list_has_columns() {
         let text = list(&[job(), Job { name: "longer".into(), ..job() }]);
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[0], "NAME    STATE     POLICY  STEPS  OF    OVERHEAD  LR  LOSS");
-        assert_eq!(lines[1], "a       training  scan    400    1000  25.0 %    -   -");
+        let seen: Vec<_> = lines.iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect();
+        assert_eq!(seen[0], "NAME    STATE     POLICY  STEPS    OF  SEARCH");
+        assert_eq!(seen[1], "a       training  scan      400  1000  25.0 %");
         assert_eq!(list(&[]), "no jobs\n");
     }
 
@@ -218,10 +243,10 @@ mod tests {
     fn a_watched_job_takes_one_line() {
         assert_eq!(line(&job()), "training  step 400 of 1000  lr -  loss -\n");
         let trial = Job { phase: 2, trial: Some(3), lr: Some(0.1), train_loss: Some(0.5), ..job() };
-        let text = "training  trial, stage 0, trial 3  step 400 of 1000  lr 1.000e-1  loss 0.5000\n";
+        let text = "training  trial, stage 0, trial 3  step 400 of 1000  lr 0.1  loss 0.5000\n";
         assert_eq!(line(&trial), text);
         let open = Job { total_steps: None, ..job() };
-        assert_eq!(line(&open), "training  step 400 of open  lr -  loss -\n");
+        assert_eq!(line(&open), "training  step 400  lr -  loss -\n");
     }
 
     #[test]
@@ -238,14 +263,15 @@ mod tests {
             Trial { trial: 3, lr: 0.1, steps: 9, outcome: Outcome::Diverged.into(), ..Trial::default() };
         let stage =
             Stage { stage: 0, trials: vec![trial], lr: Some(0.02), why: "w".into(), ..Stage::default() };
-        let text = show(&job(), &[stage]);
-        for part in
-            ["400 of 1000: 300 committed, 100 search, 0 lost; 7 repeated", "stage 1: 1.000e-2", "diverged"]
-        {
-            assert!(text.contains(part), "{text}");
+        let seen = |text: &str| anstream::adapter::strip_str(text).to_string();
+        let text = show(&job(), std::slice::from_ref(&stage));
+        let shown = seen(&text) + &seen(&stages(&[stage]));
+        let steps = "400 of 1,000 steps: 300 committed, 100 search (25.0 %), 0 lost";
+        for part in [steps, "7 steps after a crash", "stage 0: LR 0.02", "    3  0.1      9  diverged"] {
+            assert!(shown.contains(part), "{shown}");
         }
-        assert!(!text.contains('\u{1b}'));
+        assert!(!text.contains("\u{1b}[2J"));
         let damaged = Job { name: "d".into(), state: JobState::Damaged.into(), ..Job::default() };
-        assert_eq!(show(&damaged, &[]), "job    d\nstate  damaged\n");
+        assert_eq!(seen(&show(&damaged, &[])), "job         d\nstate       damaged\n");
     }
 }

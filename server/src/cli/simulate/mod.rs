@@ -149,7 +149,7 @@ pub fn run(args: &SimulateArgs) -> Result<(), SimulateError> {
             play(args, &spec, range, name, Synthetic::new(args.surface, settings), |_| Vec::new())?
         }
     };
-    let mut out = io::stdout().lock();
+    let mut out = anstream::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
 }
