@@ -137,8 +137,9 @@ impl Parting {
         let m = (0..=last).fold(0, |m, i| if smooth_v[i] < smooth_v[m] { i } else { m });
         let rise = smooth_v[last] - smooth_v[m];
         let enough = (RISE * noise_sd(&v)).max(RISE_OF_GAIN * (smooth_v[0] - smooth_v[m]));
+        let rose = rise > enough;
         let fell = smooth_y[m] - smooth_y[last] > FALL * noise_sd(&y);
-        if last - m < SMOOTHED || !(rise > enough) || !fell {
+        if last - m < SMOOTHED || !rose || !fell {
             return None;
         }
         self.told = true;
