@@ -138,8 +138,8 @@ pub use autolrs_core::{
     schedule::{About, BadSchedule, Commit, Schedule, pieces_from_json, pieces_to_json},
     spec::{
         Budget, ClrOptions, ConstantOptions, CosineOptions, JobSpec, LossBound, Objective, OneCycleOptions,
-        OpenBudget, PaperOptions, PolicySpec, ReplayOptions, ScanOptions, SgdrOptions, StepOptions,
-        WsdOptions,
+        OpenBudget, PaperOptions, PolicySpec, ReplayOptions, ScanOptions, SgdrOptions, StagedOptions,
+        StepOptions, WsdOptions,
     },
 };
 pub use config::{

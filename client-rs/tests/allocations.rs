@@ -21,6 +21,7 @@ fn machine(steps: u64, switch_every: u64) -> Machine {
         stage: 0,
         trial: None,
         validate_at: Vec::new(),
+        rungs: Vec::new(),
     };
     let directive = Directive {
         seq: 1,

@@ -5,7 +5,7 @@ use crate::line::Line;
 use autolrs_client::{
     ClrOptions, ConstantOptions, CosineOptions, Error, Forecaster, JobSpec, LossBound, Objective,
     OneCycleOptions, OpenBudget, PaperOptions, PolicySpec, ReplayOptions, ScanOptions, SgdrOptions,
-    StepOptions, WsdOptions,
+    StagedOptions, StepOptions, WsdOptions,
 };
 use pyo3::{
     prelude::*,
@@ -13,7 +13,7 @@ use pyo3::{
 };
 use std::collections::BTreeMap;
 
-const POLICIES: &str = "scan, paper, constant, cosine, wsd, step, one_cycle, clr, sgdr, replay";
+const POLICIES: &str = "scan, paper, staged, constant, cosine, wsd, step, one_cycle, clr, sgdr, replay";
 
 /// Reads the description. Every violation is reported.
 pub(crate) fn read(spec: &Bound<'_, PyDict>, switch_every: u64) -> Result<JobSpec, Error> {
@@ -87,6 +87,11 @@ fn policy(name: &str, options: &mut Fields<'_, '_>) -> Option<PolicySpec> {
                     ("validation", Objective::Validation),
                 ],
             ),
+        }),
+        "staged" => PolicySpec::Staged(StagedOptions {
+            tau: options.take("tau"),
+            trial_fraction: options.take("trial_fraction"),
+            cooldown_fraction: options.take("cooldown_fraction"),
         }),
         "constant" => PolicySpec::Constant(ConstantOptions {
             lr: options.take("lr"),

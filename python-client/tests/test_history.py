@@ -62,6 +62,22 @@ def test_what_was_kept_is_known_in_curves() -> None:
     assert other.kept() == history.kept()
 
 
+def test_a_trial_that_training_goes_on_from_is_committed() -> None:
+    history = History()
+    run(history, 1, "stable", 0.1, [1.0])
+    run(history, 2, "trial", 0.1, [1.0, 0.9])
+    run(history, 2, "trial", 0.1, [0.8])  # after a rung
+    best = history.mark()
+    run(history, 3, "trial", 0.2, [1.0, 1.1])
+    history.keep(1)
+    assert [step.kind for step in history] == ["committed"] + ["search"] * 5
+    history.keep(best)
+    assert [step.kind for step in history] == ["committed"] * 4 + ["search"] * 2
+    run(history, 4, "stable", 0.1, [0.7])
+    history.lose(1)
+    assert [step.kind for step in history] == ["committed"] + ["lost"] * 3 + ["search"] * 2 + ["lost"]
+
+
 def test_a_loss_that_has_not_arrived_is_nan() -> None:
     history = History()
     history.begin(1, "stable", 0, "")

@@ -49,6 +49,24 @@ def test_the_five_lines(server: Server) -> None:
     assert schedule.history[-1].lr < 0.05 * max(step.lr for step in schedule.history if step.kind == "committed")
 
 
+def test_staged_searches_again_and_goes_on_from_its_trials(server: Server) -> None:
+    options = {"tau": 100, "trial_fraction": 0.2}
+    schedule, model, optimizer = open_schedule(server, policy="staged", options=options, max_overhead=0.4)
+    losses = finish(schedule, model, optimizer)
+    steps = list(schedule.history)
+    kinds = [step.kind for step in steps]
+    assert schedule.done_reason == "finished" and len(losses) == len(steps) == DONE
+    assert schedule.committed_step == kinds.count("committed")
+    assert 0 < kinds.count("search") <= 0.4 * DONE
+    trials = {step.seq: step.kind for step in steps if step.phase == "trial"}
+    assert len(trials) > 10 and "committed" in trials.values(), "some were gone on from"
+    lengths = [sum(step.seq == seq for step in steps) for seq in trials]
+    assert max(lengths) == 20 and min(lengths) < 20, "some ended at a rung"
+    lrs = {step.lr for step in steps if step.phase == "stable"}
+    assert len(lrs) > 1
+    assert sum(losses[-20:]) < 0.6 * sum(losses[:5]) * 4
+
+
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
 def test_every_group_has_its_lr_at_every_step(server: Server, kind: str) -> None:
     schedule, model, optimizer = open_schedule(server, kind)

@@ -88,13 +88,41 @@ pub fn assert_refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code,
 pub struct Model {
     state: f64,
     slots: BTreeMap<Slot, f64>,
+    /// Of the directive under way.
+    losses: Vec<f64>,
     /// (seq of the directive, LR) of every step that was run.
     pub line: Vec<(u64, f64)>,
 }
 
 impl Model {
-    /// Does a directive's slot operations and runs its segment; the finishing report. None: the job has ended.
+    /// Does a directive's slot operations and runs its segment, without regard to rungs; the finishing report. None:
+    /// the job has ended.
     pub fn carry_out(&mut self, job: &str, session: u64, directive: &Directive) -> Option<Report> {
+        self.begin(directive);
+        let steps = lrs(directive).len();
+        (steps > 0).then(|| self.run_to(job, session, directive, steps))
+    }
+
+    /// As [`Model::carry_out`], from `done` steps to the next rung, for a job of `switch_every` 1.
+    pub fn carry_on(
+        &mut self,
+        job: &str,
+        session: u64,
+        directive: &Directive,
+        done: usize,
+    ) -> Option<Report> {
+        if done == 0 {
+            self.begin(directive);
+        }
+        let Some(Action::Run(run)) = &directive.action else { return None };
+        let steps = lrs(directive).len();
+        let rungs = run.rungs.iter().map(|&rung| rung as usize + 1);
+        let end = rungs.filter(|&end| end > done && end < steps).min().unwrap_or(steps);
+        Some(self.run_to(job, session, directive, end))
+    }
+
+    fn begin(&mut self, directive: &Directive) {
+        self.losses.clear();
         for op in &directive.slot_ops {
             match op.kind() {
                 Kind::Save => drop(self.slots.insert(op.slot(), self.state)),
@@ -103,11 +131,23 @@ impl Model {
                 Kind::Unspecified => panic!("an unspecified slot operation"),
             }
         }
+    }
+
+    fn run_to(&mut self, job: &str, session: u64, directive: &Directive, end: usize) -> Report {
         let lrs = lrs(directive);
-        let report =
-            Report { job: job.into(), session, seq: directive.seq, finished: true, ..Report::default() };
-        let train_losses = lrs.iter().map(|lr| self.step(directive.seq, *lr)).collect();
-        (!lrs.is_empty()).then_some(Report { train_losses, ..report })
+        for lr in &lrs[self.losses.len()..end] {
+            let loss = self.step(directive.seq, *lr);
+            self.losses.push(loss);
+        }
+        Report {
+            job: job.into(),
+            session,
+            seq: directive.seq,
+            train_losses: self.losses.clone(),
+            finished: end == lrs.len(),
+            at_rung: end < lrs.len(),
+            ..Report::default()
+        }
     }
 
     /// The best constant LR is about 0.3; no LR diverges.

@@ -6,7 +6,7 @@ use autolrs_core::{
     lr_pieces,
     spec::{
         CosineOptions, JobSpec, Objective, OpenBudget, PaperOptions, PolicySpec, ResolvedSpec, ScanOptions,
-        WsdOptions, resolve,
+        StagedOptions, WsdOptions, resolve,
     },
 };
 use autolrs_tests::sim::{Fault, Mishap, Optimum, Step, World};
@@ -23,6 +23,7 @@ enum Kind {
     Paper,
     /// `paper` that goes by the validation loss where there is one.
     ByValidation,
+    Staged,
 }
 
 fn spec(kind: Kind, switch_every: u64) -> ResolvedSpec {
@@ -41,6 +42,10 @@ fn spec(kind: Kind, switch_every: u64) -> ResolvedSpec {
                 PolicySpec::Paper(PaperOptions { candidates: Some(4), trial_fraction: Some(0.2), ..options }),
             )
         }
+        Kind::Staged => {
+            let options = StagedOptions { tau: Some(60), ..StagedOptions::default() };
+            (900, PolicySpec::Staged(StagedOptions { trial_fraction: Some(0.4), ..options }))
+        }
     };
     let open = matches!(kind, Kind::Open);
     let spec = JobSpec {
@@ -50,6 +55,7 @@ fn spec(kind: Kind, switch_every: u64) -> ResolvedSpec {
         lr_max: Some(10.0),
         fallback_lr: Some(0.05),
         switch_every: Some(switch_every),
+        max_overhead: matches!(kind, Kind::Staged).then_some(0.6),
         policy: Some(policy),
         ..JobSpec::default()
     };
@@ -68,13 +74,14 @@ fn kinds() -> impl Strategy<Value = Kind> {
 }
 
 fn known_kinds() -> impl Strategy<Value = Kind> {
-    prop_oneof![
-        Just(Kind::Cosine),
-        Just(Kind::Wsd),
-        Just(Kind::Scan),
-        Just(Kind::Paper),
-        Just(Kind::ByValidation)
-    ]
+    prop::sample::select(vec![
+        Kind::Cosine,
+        Kind::Wsd,
+        Kind::Scan,
+        Kind::Paper,
+        Kind::ByValidation,
+        Kind::Staged,
+    ])
 }
 
 /// (switch_every, losses on a device).
@@ -241,7 +248,7 @@ proptest! {
 
 #[test]
 fn an_undisturbed_run_spends_its_budget() {
-    for kind in [Kind::Cosine, Kind::Wsd, Kind::Scan, Kind::Paper] {
+    for kind in [Kind::Cosine, Kind::Wsd, Kind::Scan, Kind::Paper, Kind::Staged] {
         let world = undisturbed(kind, (1, false), Optimum::default(), false);
         let spent = world.server.job().view().spent;
         assert_eq!(world.done(), DoneReason::Finished, "{kind:?}");

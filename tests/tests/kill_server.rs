@@ -2,7 +2,7 @@
 
 use autolrs_proto::v1::{
     FinishJobRequest, GetJobRequest, JobSpec, JobState, OpenBudget, PaperPolicy, Report, ScanPolicy,
-    TrainRequest, job_spec::Policy,
+    StagedPolicy, TrainRequest, job_spec::Policy,
 };
 use autolrs_tests::{
     server::Server,
@@ -27,9 +27,9 @@ async fn schedule(policy: Policy, kill: impl Fn(usize) -> Kill) -> Vec<f64> {
 async fn schedule_of(spec: JobSpec, finish: Option<usize>, kill: impl Fn(usize) -> Kill) -> Vec<f64> {
     let mut server = Server::start().await;
     let opened = open(&server, "job", spec).await.unwrap();
-    let (mut model, mut directive) = (Model::default(), opened.directive.unwrap());
+    let (mut model, mut directive, mut done) = (Model::default(), opened.directive.unwrap(), 0);
     for number in 0.. {
-        let Some(report) = model.carry_out("job", opened.session, &directive) else { break };
+        let Some(report) = model.carry_on("job", opened.session, &directive, done) else { break };
         if finish == Some(number) {
             let request =
                 FinishJobRequest { name: "job".into(), request_id: "f".into(), cooldown_steps: None };
@@ -38,7 +38,7 @@ async fn schedule_of(spec: JobSpec, finish: Option<usize>, kill: impl Fn(usize) 
         let kill = kill(number);
         if kill == Kill::AfterHalfOfTheLosses {
             let half = report.train_losses[..report.train_losses.len() / 2].to_vec();
-            let part = Report { train_losses: half, finished: false, ..report.clone() };
+            let part = Report { train_losses: half, finished: false, at_rung: false, ..report.clone() };
             advance(&server, part).await.unwrap();
         }
         let answer =
@@ -49,7 +49,10 @@ async fn schedule_of(spec: JobSpec, finish: Option<usize>, kill: impl Fn(usize) 
         }
         let ack = advance(&server, report).await.unwrap();
         assert!(answer.is_none_or(|answer| answer == ack), "asked again, the same answer");
-        directive = ack.directive.expect("the next directive");
+        done = ack.go_on.unwrap_or(0) as usize;
+        if done == 0 {
+            directive = ack.directive.expect("the next directive");
+        }
     }
     let job =
         server.jobs().get_job(GetJobRequest { name: "job".into() }).await.unwrap().into_inner().job.unwrap();
@@ -87,6 +90,15 @@ async fn paper_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn staged_goes_on_where_it_was() {
+    let options = StagedPolicy { tau: Some(100), trial_fraction: Some(0.2), ..StagedPolicy::default() };
+    let policy = || Policy::Staged(options);
+    let undisturbed = schedule(policy(), |_| Kill::Never).await;
+    let kills = [Kill::AfterTheAnswer, Kill::BeforeTheReport, Kill::AfterHalfOfTheLosses, Kill::Never];
+    assert_eq!(schedule(policy(), |n| kills[n % 4]).await, undisturbed);
+}
+
+#[tokio::test]
 async fn a_drained_server_ends_well_and_loses_nothing() {
     let mut server = Server::start().await;
     let opened = open(&server, "job", spec(1500, Policy::Scan(ScanPolicy::default()))).await.unwrap();
@@ -100,14 +112,22 @@ async fn a_drained_server_ends_well_and_loses_nothing() {
 #[tokio::test]
 async fn the_stream_answers_as_the_unary_call_does() {
     let server = Server::start().await;
-    let opened = open(&server, "job", spec(1500, Policy::Scan(ScanPolicy::default()))).await.unwrap();
-    let report = Model::default().carry_out("job", opened.session, &opened.directive.unwrap()).unwrap();
+    let opened = open(&server, "job", spec(1500, Policy::Staged(StagedPolicy::default()))).await.unwrap();
+    let (mut model, mut directive, mut done) = (Model::default(), opened.directive.unwrap(), 0);
     let (send, receive) = tokio::sync::mpsc::channel(4);
     let requests = tokio_stream::wrappers::ReceiverStream::new(receive);
     let mut answers = server.trainer().train(requests).await.unwrap().into_inner();
-    for _ in 0..2 {
-        send.send(TrainRequest { report: Some(report.clone()) }).await.unwrap();
-        let streamed = answers.message().await.unwrap().unwrap().ack.unwrap();
-        assert_eq!(streamed, advance(&server, report.clone()).await.unwrap());
+    let mut went_on = 0;
+    while let Some(report) = model.carry_on("job", opened.session, &directive, done) {
+        for _ in 0..2 {
+            send.send(TrainRequest { report: Some(report.clone()) }).await.unwrap();
+            let streamed = answers.message().await.unwrap().unwrap().ack.unwrap();
+            let ack = advance(&server, report.clone()).await.unwrap();
+            assert_eq!(streamed, ack);
+            done = ack.go_on.unwrap_or(0) as usize;
+            directive = ack.directive.unwrap_or(directive);
+        }
+        went_on += usize::from(done > 0);
     }
+    assert!(went_on > 2, "trials went on from rungs {went_on} times");
 }

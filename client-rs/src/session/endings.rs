@@ -41,6 +41,7 @@ impl Machine {
 
     /// What the directive foresees when no answer comes.
     pub(super) fn follow_alone(&mut self) {
+        self.track.leave_rung();
         match self.track.segment.end {
             Some(SegmentEnd::Stopped(_)) => self.follow_stop(),
             _ => self.follow_end(),

@@ -179,7 +179,7 @@ impl Machine {
         self.done
     }
 
-    /// The directive has ended, every loss is known, and what follows is not: the trainer waits.
+    /// The directive has ended or is at a rung, every loss is known, and what follows is not: the trainer waits.
     ///
     /// ```
     /// # use autolrs_client::session::*;
@@ -188,7 +188,7 @@ impl Machine {
     /// assert!(machine.waiting());
     /// ```
     pub fn waiting(&self) -> bool {
-        self.done.is_none() && self.track.complete()
+        self.done.is_none() && self.track.stands()
     }
 
     /// Fails while the directive has ended and something of it is still to be delivered: nothing can follow then.

@@ -34,7 +34,8 @@ impl Machine {
     /// # use autolrs_client::session::*;
     /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
     /// use autolrs_core::job::Ack;
-    /// let ack = Ack { session: 9, seq: 1, received_through: 0, durable_seq: 0, directive: None, interrupt: None };
+    /// let ack = Ack { session: 9, seq: 1, received_through: 0, durable_seq: 0, directive: None, interrupt: None,
+    ///     go_on: None };
     /// machine.handle_ack(ack);   // of another session: it does no harm
     /// assert_eq!(machine.offset(), 0);
     /// ```
@@ -59,8 +60,13 @@ impl Machine {
         {
             self.track.wish(Wish::Interrupt(number));
         }
-        if taken || self.track.complete() {
-            self.settle(taken);
+        if taken || self.track.stands() {
+            self.settle(taken || self.track.segment.at_rung);
+        }
+        if let Some(done) = ack.go_on
+            && ack.seq == self.track.seq()
+        {
+            self.track.pass_rung(done);
         }
     }
 
@@ -88,7 +94,7 @@ impl Machine {
             Refused::JobNotFound => {
                 self.sever("the server has no such job any more: the schedule ends");
                 self.track.wish(Wish::Stop);
-                if self.track.complete() {
+                if self.track.stands() {
                     self.end_here();
                 }
             }
@@ -145,7 +151,7 @@ impl Machine {
         }
         if directive.action == Action::Done(DoneReason::Cancelled) && self.done.is_none() {
             self.track.wish(Wish::Stop);
-            if self.track.complete() {
+            if self.track.stands() {
                 self.end_here();
             }
         }

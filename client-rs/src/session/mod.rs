@@ -46,7 +46,8 @@ pub const MAX_LOSSES_PER_REPORT: usize = 4096;
 ///    [`Machine::status`] again. On [`Status::Validate`] give a [`Machine::validation`] and look again: training goes on
 ///    as if it had not been measured. On [`Status::Ended`] deliver all losses and run no further step. A resumed trainer
 ///    looks at [`Machine::status`] before its first step.
-/// 3. After the end: let reports flow until [`Machine::waiting`] is false, then begin at 1. If no answer comes within
+/// 3. After the end, and at a rung of a trial, which may then go on: let reports flow until [`Machine::waiting`] is
+///    false, then begin at 1. If no answer comes within
 ///    the time that training may stand still, or [`Machine::expects_answer`] is false, call
 ///    [`Machine::handle_silence`]: the fallback is in force then.
 ///
@@ -135,7 +136,7 @@ pub enum Status {
     /// Measure the validation loss of the state at hand, give it with [`Machine::validation`], and look at
     /// [`Machine::status`] again. Only for a trainer that said it can.
     Validate,
-    /// Run none: deliver all losses and wait for the next directive.
+    /// Run none: deliver all losses and wait for the next directive, or, at a rung of a trial, for the word to go on.
     Ended,
 }
 
@@ -166,7 +167,7 @@ impl Machine {
     /// use autolrs_core::{directive::*, job::Opened, lr_pieces::Piece};
     /// let run = Run {
     ///     phase: Phase::Stable, batches: Batches::Fresh, lr: vec![Piece::constant(2, 0.5)], stop_if: vec![],
-    ///     stage: 0, trial: None,
+    ///     stage: 0, trial: None, rungs: Vec::new(),
     /// };
     /// let directive = Directive {
     ///     seq: 1, slot_ops: vec![SlotOp::Save(Slot::Safe)], action: Action::Run(run), committed_step_at_start: 0,
@@ -365,7 +366,8 @@ impl Machine {
     pub fn due(&self) -> Due {
         let Some(segment) = self.next_segment() else { return Due::Never };
         let untold_end = segment.seq == self.track.seq() && self.done.is_some();
-        if untold_end || segment.end.is_some() || segment.unsent_losses() >= MAX_LOSSES_PER_REPORT {
+        let asks = segment.end.is_some() || segment.at_rung;
+        if untold_end || asks || segment.unsent_losses() >= MAX_LOSSES_PER_REPORT {
             Due::Now
         } else if segment.unsent_losses() > 0 || !segment.unsent_validations().is_empty() {
             Due::Soon

@@ -19,6 +19,9 @@ pub(super) struct Segment {
     /// The server has closed and stored it.
     #[serde(skip)]
     pub(super) stored: bool,
+    /// The trainer stands at a rung after the last loss, and waits.
+    #[serde(skip)]
+    pub(super) at_rung: bool,
     /// Losses that the server holds, by its last answer.
     #[serde(skip)]
     received: usize,
@@ -39,6 +42,8 @@ pub(super) enum SegmentEnd {
     Stopped(autolrs_core::stop_rules::Stop),
     /// The interrupt of this number was obeyed.
     Interrupted(u64),
+    /// No answer came at a rung.
+    NoAnswer,
 }
 
 impl SegmentEnd {
@@ -47,6 +52,7 @@ impl SegmentEnd {
             Self::Completed => None,
             Self::Stopped(stop) => Some(StoppedBecause::Rule(stop)),
             Self::Interrupted(number) => Some(StoppedBecause::Interrupt(number)),
+            Self::NoAnswer => Some(StoppedBecause::NoAnswer),
         }
     }
 }
@@ -59,14 +65,15 @@ impl Segment {
             validations: Vec::new(),
             end: None,
             stored: false,
+            at_rung: false,
             received: 0,
             validations_sent: 0,
             validations_received: 0,
         }
     }
 
-    /// The next report: what the server lacks, from where it said to go on. It finishes the directive only if it
-    /// carries the last loss.
+    /// The next report: what the server lacks, from where it said to go on. It finishes the directive, or says that a
+    /// rung is reached, only if it carries the last loss.
     pub(super) fn report(&mut self, session: u64) -> Report {
         self.validations_sent = self.validations.len();
         let to = self.losses.len().min(self.received + MAX_LOSSES_PER_REPORT);
@@ -80,6 +87,7 @@ impl Segment {
             validations: self.validations[from..].to_vec(),
             finished: end.is_some(),
             stopped_because: end.and_then(SegmentEnd::stopped_because),
+            at_rung: self.at_rung && to == self.losses.len(),
         }
     }
 

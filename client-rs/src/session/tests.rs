@@ -1,5 +1,7 @@
 //! The machine against answers written by hand. The interleavings with a real job are in the crate autolrs-tests.
 
+mod rungs;
+
 use super::*;
 use autolrs_core::{
     directive::{Batches, Phase, Slot, SlotOp::*},
@@ -16,6 +18,7 @@ fn run(seq: u64, phase: Phase, steps: u64, lr: f64) -> Directive {
         stage: 0,
         trial: (phase == Phase::Trial).then_some(0),
         validate_at: Vec::new(),
+        rungs: Vec::new(),
     };
     Directive {
         seq,
@@ -59,7 +62,7 @@ fn machine(directive: Directive) -> Machine {
 }
 
 fn ack(seq: u64, received_through: u64) -> Ack {
-    Ack { session: 1, seq, received_through, durable_seq: 0, directive: None, interrupt: None }
+    Ack { session: 1, seq, received_through, durable_seq: 0, directive: None, interrupt: None, go_on: None }
 }
 
 fn next(after: u64, directive: Directive) -> Ack {

@@ -35,6 +35,8 @@ pub(super) struct Track {
     /// Steps done at which a validation loss is owed next; [`NEVER`] once none is.
     validation_at: u64,
     ended: bool,
+    /// The last rung that the server let the directive pass.
+    passed: u64,
 }
 
 /// More steps than a directive can have.
@@ -65,6 +67,7 @@ impl Track {
             wish: None,
             validation_at: NEVER,
             ended: segment.end.is_some(),
+            passed: 0,
             segment,
             directive,
         };
@@ -122,6 +125,33 @@ impl Track {
         self.segment.end.is_some()
     }
 
+    /// The trainer stands still until an answer comes: at the end, or at a rung.
+    pub(super) fn stands(&self) -> bool {
+        self.complete() || self.segment.at_rung
+    }
+
+    /// The server lets the directive go on from the rung after `done` steps. False: it does not stand there.
+    pub(super) fn pass_rung(&mut self, done: u64) -> bool {
+        let passes = self.segment.at_rung && done == self.offset;
+        if passes {
+            (self.passed, self.segment.at_rung) = (done, false);
+        }
+        passes
+    }
+
+    /// No answer came: a directive that stands at a rung ends there.
+    pub(super) fn leave_rung(&mut self) {
+        if std::mem::take(&mut self.segment.at_rung) {
+            (self.ended, self.segment.end) = (true, Some(SegmentEnd::NoAnswer));
+        }
+    }
+
+    /// A rung takes effect at the present offset, unless a rule has matched.
+    fn meets_rung(&self) -> bool {
+        let rung = |run: &Run| run.is_rung(self.offset, self.switch_every);
+        self.offset > self.passed && self.run().is_some_and(rung) && self.stop().is_none()
+    }
+
     /// It has to be given up: nobody waits for its end.
     pub(super) fn is_unwanted(&self) -> bool {
         self.ended && self.wish == Some(Wish::Stop)
@@ -140,7 +170,7 @@ impl Track {
 
     /// A step was run. Its LR.
     pub(super) fn step(&mut self) -> Option<f64> {
-        if self.ended {
+        if self.ended || self.segment.at_rung {
             return None;
         }
         let run = match &self.directive.action {
@@ -213,6 +243,7 @@ impl Track {
             let completed = at_end.then_some(SegmentEnd::Completed);
             self.segment.end = stopped.or(completed).or(obeyed);
         }
+        self.segment.at_rung = !self.ended && drained && self.meets_rung();
     }
 
     /// A stop takes effect at its switch point. One that is learnt too late, because the trainer did not deliver
@@ -233,6 +264,7 @@ impl Track {
         let at_switch_point = is_switch_point(self.offset, self.switch_every, self.steps);
         match (self.ended, self.wish, at_switch_point) {
             (true, _, _) | (_, Some(_), true) => self.offset,
+            _ if self.meets_rung() => self.offset,
             (_, None, true) => (self.offset + 1).saturating_sub(self.switch_every),
             _ => 0,
         }
@@ -242,6 +274,8 @@ impl Track {
     pub(super) fn status(&self, before: Option<f64>) -> Status {
         if self.ended {
             self.status_at_end()
+        } else if self.segment.at_rung {
+            Status::Ended
         } else if self.known() < self.wanted() {
             Status::WantLosses
         } else if self.validation_at <= self.offset {
@@ -285,6 +319,7 @@ pub(super) fn unnumbered(
         stage,
         trial: None,
         validate_at: Vec::new(),
+        rungs: Vec::new(),
     };
     Directive {
         seq: 0,

@@ -88,8 +88,9 @@ fn run(message: &v1::Run) -> Result<Run, Unreadable> {
         return Err(Unreadable("run.lr"));
     }
     let stop_if = message.stop_if.iter().map(stop_if).collect::<Result<Vec<_>, _>>()?;
-    let v1::Run { stage, trial, .. } = *message;
-    let run = Run { phase, batches, lr, stop_if, stage, trial, validate_at: message.validate_at.clone() };
+    let v1::Run { stage, trial, ref rungs, ref validate_at, .. } = *message;
+    let (rungs, validate_at) = (rungs.clone(), validate_at.clone());
+    let run = Run { phase, batches, lr, stop_if, stage, trial, rungs, validate_at };
     if run.validates_in_order() { Ok(run) } else { Err(Unreadable("run.validate_at")) }
 }
 

@@ -18,6 +18,7 @@ pub(crate) fn report(job: &str, report: Report) -> v1::Report {
         train_losses: report.train_losses,
         finished: report.finished,
         stopped_because: report.stopped_because.map(stopped_because),
+        at_rung: report.at_rung,
     }
 }
 
@@ -27,6 +28,7 @@ fn stopped_because(because: StoppedBecause) -> v1::StoppedBecause {
             Cause::StopRule(v1::stopped_because::StopRule { rule: stop.rule, offset: stop.offset })
         }
         StoppedBecause::Interrupt(number) => Cause::Interrupt(number),
+        StoppedBecause::NoAnswer => Cause::NoAnswer(v1::stopped_because::NoAnswer {}),
     };
     v1::StoppedBecause { cause: Some(cause) }
 }
@@ -39,6 +41,7 @@ pub(crate) fn ack(message: v1::Ack) -> Result<Ack, Unreadable> {
         durable_seq: message.durable_seq,
         directive: message.directive.map(directive).transpose()?,
         interrupt: message.interrupt,
+        go_on: message.go_on,
     })
 }
 

@@ -45,6 +45,11 @@ fn policy(policy: &PolicySpec) -> job_spec::Policy {
             forecaster: o.forecaster.map(|forecaster| wire_forecaster(forecaster).into()),
             objective: o.objective.map(|objective| wire_objective(objective).into()),
         }),
+        PolicySpec::Staged(o) => job_spec::Policy::Staged(v1::StagedPolicy {
+            tau: o.tau,
+            trial_fraction: o.trial_fraction,
+            cooldown_fraction: o.cooldown_fraction,
+        }),
         PolicySpec::Constant(o) => {
             job_spec::Policy::Constant(v1::ConstantPolicy { lr: o.lr, warmup_steps: o.warmup_steps })
         }

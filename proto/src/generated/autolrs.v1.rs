@@ -16,8 +16,8 @@ pub struct Directive {
     /// Committed steps of the job before the first step of the action.
     #[prost(uint64, tag = "6")]
     pub committed_step_at_start: u64,
-    /// What to run after the end when no answer comes within the trainer's decision time-out. Absent: the end of this
-    /// directive is the end of the job.
+    /// What to run after the end, or at a rung, when no answer comes within the trainer's decision time-out. Absent: the
+    /// end of this directive is the end of the job.
     #[prost(message, optional, boxed, tag = "7")]
     pub fallback: ::core::option::Option<::prost::alloc::boxed::Box<Directive>>,
     /// What to run after an early stop when no answer comes. Absent: go on at the last learning rate to the end.
@@ -127,6 +127,12 @@ pub struct Run {
     /// that runs to its last step needs all.
     #[prost(uint64, repeated, tag = "8")]
     pub validate_at: ::prost::alloc::vec::Vec<u64>,
+    /// Offsets at which the policy may end a trial early, ascending, below the number of steps. A rung at offset k takes
+    /// effect where a stop at k would: at the first switch point at or after k + switch_every. There the trainer delivers
+    /// all losses, reports them with at_rung, and waits as at an end: for the word to go on, or for the next directive.
+    /// A rung that would take effect at the end, or after a rule of stop_if has matched, has no effect.
+    #[prost(uint64, repeated, tag = "7")]
+    pub rungs: ::prost::alloc::vec::Vec<u64>,
 }
 /// Nested message and enum types in `Run`.
 pub mod run {
@@ -739,7 +745,8 @@ pub struct JobSpec {
     /// Seed of the policy's draws. Default 0.
     #[prost(uint64, optional, tag = "5")]
     pub seed: ::core::option::Option<u64>,
-    /// Largest share of the budget that search may use, 0 to 1. Default: scan 0.10, paper 0.55, others 0.
+    /// Largest share of the budget that search may use, 0 to 1. Default: scan 0.10, staged 0.20, paper
+    /// 0.55, others 0.
     #[prost(double, optional, tag = "8")]
     pub max_overhead: ::core::option::Option<f64>,
     /// Steps between the offsets at which a segment may end early, 1 to 1024. Default 1; 8 suits losses on a device.
@@ -762,7 +769,10 @@ pub struct JobSpec {
     #[prost(oneof = "job_spec::LossBound", tags = "6, 7")]
     pub loss_bound: ::core::option::Option<job_spec::LossBound>,
     /// The rule that schedules the LR. Default: scan.
-    #[prost(oneof = "job_spec::Policy", tags = "20, 21, 22, 23, 24, 25, 26, 27, 28, 30")]
+    #[prost(
+        oneof = "job_spec::Policy",
+        tags = "20, 21, 22, 23, 24, 25, 26, 27, 28, 30, 29"
+    )]
     pub policy: ::core::option::Option<job_spec::Policy>,
 }
 /// Nested message and enum types in `JobSpec`.
@@ -810,6 +820,9 @@ pub mod job_spec {
         /// The LR of every step as it was exported.
         #[prost(message, tag = "30")]
         Replay(super::ReplayPolicy),
+        /// AutoLRS repaired, for runs whose best LR drifts.
+        #[prost(message, tag = "29")]
+        Staged(super::StagedPolicy),
     }
 }
 /// A budget that is not known in advance. With L = 1 % of expected_steps, 24 to 1000 steps, search and warm-up are those of
@@ -866,6 +879,19 @@ pub struct PaperPolicy {
     /// Which loss the searches go by. Default auto, as published.
     #[prost(enumeration = "Objective", optional, tag = "9")]
     pub objective: ::core::option::Option<i32>,
+}
+/// Options of the policy `staged`.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct StagedPolicy {
+    /// Steps of a stage, 20 to 10^12. Default a twelfth of total_steps, at least 200.
+    #[prost(uint64, optional, tag = "1")]
+    pub tau: ::core::option::Option<u64>,
+    /// Steps of a trial as a share of its stage: above 0, at most 0.5. Default 0.1. A trial has 8 to 65,536 steps.
+    #[prost(double, optional, tag = "2")]
+    pub trial_fraction: ::core::option::Option<f64>,
+    /// Cooldown as a share of the budget, 0 to 0.8. Default 0.30.
+    #[prost(double, optional, tag = "3")]
+    pub cooldown_fraction: ::core::option::Option<f64>,
 }
 /// Options of the policy `constant`.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -1252,6 +1278,10 @@ pub struct Report {
     /// Why it ended before its last step. Absent: it ran to its last step, or it has not ended.
     #[prost(message, optional, tag = "8")]
     pub stopped_because: ::core::option::Option<StoppedBecause>,
+    /// The last of train_losses is the last one before the trainer stands at a rung (Run.rungs) and waits. The answer
+    /// carries go_on or the next directive. Not together with `finished`.
+    #[prost(bool, tag = "9")]
+    pub at_rung: bool,
 }
 /// A validation loss.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -1267,7 +1297,7 @@ pub struct Validation {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoppedBecause {
     /// The cause.
-    #[prost(oneof = "stopped_because::Cause", tags = "1, 2")]
+    #[prost(oneof = "stopped_because::Cause", tags = "1, 2, 3")]
     pub cause: ::core::option::Option<stopped_because::Cause>,
 }
 /// Nested message and enum types in `StoppedBecause`.
@@ -1282,6 +1312,9 @@ pub mod stopped_because {
         #[prost(uint64, tag = "2")]
         pub offset: u64,
     }
+    /// See the field.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct NoAnswer {}
     /// The cause.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Cause {
@@ -1291,6 +1324,9 @@ pub mod stopped_because {
         /// The trainer obeyed Ack.interrupt; this is the interrupt's number.
         #[prost(uint64, tag = "2")]
         Interrupt(u64),
+        /// No answer came at a rung, and the trainer went on with the directive's `fallback`.
+        #[prost(message, tag = "3")]
+        NoAnswer(NoAnswer),
     }
 }
 /// The answer to a report.
@@ -1315,6 +1351,10 @@ pub struct Ack {
     /// Absent: go on.
     #[prost(uint64, optional, tag = "6")]
     pub interrupt: ::core::option::Option<u64>,
+    /// Directive `seq` goes on past the rung at which the trainer stands after this many steps. Ignore it unless you
+    /// stand there. Asked again, the answer is the same: it follows from the losses and from what is stored.
+    #[prost(uint64, optional, tag = "7")]
+    pub go_on: ::core::option::Option<u64>,
 }
 /// The LR of every step that a job has kept: what a training would be given that ran the same schedule without search,
 /// without rollbacks and without a server.

@@ -56,6 +56,8 @@ class Follower(ABC):
         self._slots = slots
         self._history = History()
         self._slot_marks: dict[str, int] = {}
+        # Where in the history the state of each slot was reached.
+        self._slot_origins: dict[str, int] = {}
         self._replay: Replay | None = None
         self._start = Mark()
         self._adopted: str | None = None
@@ -175,7 +177,7 @@ class Follower(ABC):
             self._session.losses(pending)
 
     def _advance(self) -> None:
-        """Waits for the next directive. If the wait is interrupted, `steps` waits again before its next batch."""
+        """Waits for the next directive, or for the word to go on at a rung. If the wait is interrupted, `steps` waits again before its next batch."""
         self._live = False
         self._waiting = True
         self._open_session().next()
@@ -188,8 +190,15 @@ class Follower(ABC):
         self._say_warnings()
         self._ops = session.take_slot_ops()
         self._phase = session.phase
+        origin = self._history.mark()
         for op, slot in self._ops:
             self._slot_op(op, slot)
+            if op == "save":
+                self._slot_origins[slot] = origin
+            elif op == "restore":
+                origin = self._slot_origins.get(slot, 0)
+        if self._phase != SEARCH_PHASE:
+            self._history.keep(origin)
         if self._replay is not None:
             self._replay.follow(self._ops, self._phase == SEARCH_PHASE, session.replay)
         self._history.begin(session.seq, session.phase, session.total_step, session.line)

@@ -26,7 +26,8 @@ class Step(NamedTuple):
     phase: "warmup", "trial", "stable" or "cooldown".
     lr: LR of the largest group.
     loss: may be NaN or infinite; NaN as well where a device loss has not arrived yet.
-    kind: "committed" (kept), "search" (a trial's) or "lost" (rolled back by a guard).
+    kind: "committed" (kept; also a trial's, once training goes on from its end), "search" (a trial's) or "lost"
+        (rolled back by a guard).
     """
 
     total_step: int
@@ -72,6 +73,14 @@ class History:
     def mark(self) -> int:
         """Position to hand to `lose` if the steps from here on are rolled back."""
         return len(self._lr)
+
+    def keep(self, mark: int) -> None:
+        """Training goes on from the state at `mark`; if a trial ended there, its steps are committed."""
+        ended = [s for s, end in self._spans() if s.kind == SEARCH and s.start < end == mark]
+        if ended:
+            seq = ended[-1].seq
+            trial = [s.kind == SEARCH and s.seq == seq and s.start < mark for s in self._segments]
+            self._segments = [replace(s, kind=COMMITTED) if of else s for s, of in zip(self._segments, trial)]
 
     def lose(self, mark: int) -> None:
         """Everything committed since `mark` was rolled back."""

@@ -238,6 +238,7 @@ class BaseSchedule(Follower):
             self._slots.drop(name)
         self._history.load(**state["history"])
         self._slot_marks.clear()
+        self._slot_origins.clear()
         self._start = Mark(*state["stream"])
         self._replay = None
         self._adopted = state["slot"]

@@ -78,7 +78,7 @@ __all__ = [
 ]
 
 # Policies that try LRs and so need a range of them.
-_SEARCHING_POLICIES = ("scan", "paper")
+_SEARCHING_POLICIES = ("scan", "paper", "staged")
 
 # Steps between switch points when losses are on a device: how long a loss may take to arrive.
 _DEVICE_SWITCH_EVERY = 8
@@ -106,9 +106,10 @@ class Schedule(BaseSchedule):
         Address and bearer token of the service; default AUTOLRS_SERVER (else 127.0.0.1:7461) and
         AUTOLRS_TOKEN.
     policy : str
-        "scan" (searches once, holds, cools down), "paper" (AutoLRS as published), or a plain
-        schedule: "constant", "cosine", "wsd", "step", "one_cycle", "clr", "sgdr";
-        or "replay", the LRs of `options={"schedule": "schedule.json"}`, an exported schedule.
+        "scan" (searches once, holds, cools down), "staged" (searches again and again, for runs whose
+        best LR drifts), "paper" (AutoLRS as published), or a plain schedule: "constant", "cosine",
+        "wsd", "step", "one_cycle", "clr", "sgdr"; or "replay", the LRs of
+        `options={"schedule": "schedule.json"}`, an exported schedule.
     options : mapping, optional
         Options of the policy, for instance `{"warmup_steps": 500}`.
     lr_range : (float, float), optional

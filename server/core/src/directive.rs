@@ -2,7 +2,7 @@
 
 use crate::{
     lr_pieces::{self, Piece},
-    stop_rules::StopIf,
+    stop_rules::{StopIf, switch_point},
 };
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,9 @@ pub struct Run {
     pub stage: u32,
     /// Number of the trial inside the stage's search, from 0.
     pub trial: Option<u32>,
+    /// Offsets at which the policy may end a trial early, ascending, below the steps. A rung takes effect where a stop
+    /// at its offset would, see [`Run::is_rung`].
+    pub rungs: Vec<u64>,
     /// Steps done at which the trainer measures a validation loss: ascending, 1 to the segment's steps.
     pub validate_at: Vec<u64>,
 }
@@ -77,6 +80,12 @@ impl Run {
     /// Steps of the segment.
     pub fn steps(&self) -> u64 {
         lr_pieces::steps(&self.lr)
+    }
+
+    /// Whether a rung takes effect after `done` steps: the trainer waits there. Never at the end.
+    pub fn is_rung(&self, done: u64, switch_every: u64) -> bool {
+        let steps = self.steps();
+        done < steps && self.rungs.iter().any(|&rung| switch_point(rung, switch_every, steps) == done)
     }
 
     /// Whether `validate_at` is what it must be.

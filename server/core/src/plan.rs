@@ -92,6 +92,13 @@ impl FromSlot {
         Self(Plan::new(ops.collect(), Action::Run(run)))
     }
 
+    /// Saves the state where the trainer stands before anything else.
+    #[must_use]
+    pub fn saving(mut self, slot: Slot) -> Self {
+        self.0.slot_ops.insert(0, SlotOp::Save(slot));
+        self
+    }
+
     /// Restores `slot` and ends the job.
     pub fn done(slot: Slot, reason: DoneReason) -> Self {
         Self(Plan::new(vec![SlotOp::Restore(slot)], Action::Done(reason)))

@@ -10,7 +10,7 @@ use autolrs_core::{
     policy::Change,
     spec::{
         ClrOptions, ConstantOptions, CosineOptions, Objective, OneCycleOptions, PaperOptions, PolicySpec,
-        ReplayOptions, ScanOptions, SgdrOptions, StepOptions,
+        ReplayOptions, ScanOptions, SgdrOptions, StagedOptions, StepOptions,
     },
     stop_rules::Stop,
 };
@@ -22,6 +22,8 @@ use proptest::prelude::*;
 enum Step {
     /// The trainer carries the current directive out to its end, with losses around this one.
     Train(f64),
+    /// The same to its first rung.
+    ToRung(f64),
     /// A raw report: seq and session relative to the current ones.
     Raw {
         seq: i64,
@@ -29,7 +31,8 @@ enum Step {
         offset: u64,
         losses: Vec<f64>,
         finished: bool,
-        because: Option<(bool, u64)>,
+        because: Option<(Because, u64)>,
+        at_rung: bool,
     },
     Open {
         takeover: bool,
@@ -51,6 +54,17 @@ enum Step {
     Restart,
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Because {
+    Rule,
+    Interrupt,
+    NoAnswer,
+}
+
+fn because() -> impl Strategy<Value = Because> {
+    prop_oneof![Just(Because::Rule), Just(Because::Interrupt), Just(Because::NoAnswer)]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let loss = prop_oneof![
         8 => 0.1..5.0f64,
@@ -66,12 +80,14 @@ fn step() -> impl Strategy<Value = Step> {
         0u64..60,
         prop::collection::vec(loss.clone(), 0..40),
         any::<bool>(),
-        prop::option::of((any::<bool>(), 0u64..40)),
+        prop::option::of((because(), 0u64..40)),
+        any::<bool>(),
     );
     prop_oneof![
-        8 => loss.prop_map(Step::Train),
-        3 => raw.prop_map(|(seq, session, offset, losses, finished, because)| Step::Raw {
-            seq, session, offset, losses, finished, because
+        8 => loss.clone().prop_map(Step::Train),
+        4 => loss.prop_map(Step::ToRung),
+        3 => raw.prop_map(|(seq, session, offset, losses, finished, because, at_rung)| Step::Raw {
+            seq, session, offset, losses, finished, because, at_rung
         }),
         1 => (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
             |(takeover, restart, active, validate)| Step::Open { takeover, restart, active, validate }
@@ -91,19 +107,22 @@ fn carry_out(desk: &mut Desk, step: &Step, number: usize) {
     let near = |base: u64, delta: i64| base.saturating_add_signed(delta);
     let request_id = format!("r{number}");
     let event = match step {
-        Step::Train(loss) => return train(desk, *loss),
+        Step::Train(loss) => return train(desk, *loss, false),
+        Step::ToRung(loss) => return train(desk, *loss, true),
         Step::Restart => return desk.restart(),
-        Step::Raw { seq, session, offset, losses, finished, because } => Event::Report(Report {
+        Step::Raw { seq, session, offset, losses, finished, because, at_rung } => Event::Report(Report {
             session: near(beat.session, *session),
             seq: near(beat.seq, *seq),
             first_offset: *offset,
             train_losses: losses.clone(),
             validations: vec![Validation { offset: *offset, loss: losses.first().copied().unwrap_or(1.0) }],
             finished: *finished,
-            stopped_because: because.map(|(rule, n)| {
-                let stop = StoppedBecause::Rule(Stop { rule: 0, offset: n });
-                if rule { stop } else { StoppedBecause::Interrupt(n) }
+            stopped_because: because.map(|(because, n)| match because {
+                Because::Rule => StoppedBecause::Rule(Stop { rule: 0, offset: n }),
+                Because::Interrupt => StoppedBecause::Interrupt(n),
+                Because::NoAnswer => StoppedBecause::NoAnswer,
             }),
+            at_rung: *at_rung,
         }),
         Step::Open { takeover, restart, active, validate } => Event::Open(Open {
             takeover: *takeover,
@@ -132,8 +151,8 @@ fn carry_out(desk: &mut Desk, step: &Step, number: usize) {
     }
 }
 
-/// Carries the current directive out with losses that fall slowly from `level`.
-fn train(desk: &mut Desk, level: f64) {
+/// Carries the current directive out, maybe to its first rung alone, with losses that fall slowly from `level`.
+fn train(desk: &mut Desk, level: f64, to_rung: bool) {
     let beat = desk.job.heartbeat();
     let probe = Report { session: beat.session, seq: beat.durable_seq, ..Report::default() };
     let Ok(Some(directive)) = desk.report(probe).map(|ack| ack.directive) else {
@@ -154,7 +173,13 @@ fn train(desk: &mut Desk, level: f64) {
         level * (1.0 - 0.001 * n)
     };
     let every = desk.job.spec().switch_every;
-    if let Ok(report) = trainer.run(&directive, beat.session, every, &mut loss) {
+    if let Ok(mut report) = trainer.run(&directive, beat.session, every, &mut loss) {
+        let run = directive.run().filter(|_| to_rung);
+        let rung = run.and_then(|run| (1..run.steps()).find(|&done| run.is_rung(done, every)));
+        if let Some(done) = rung {
+            report.train_losses.truncate(done as usize);
+            (report.finished, report.stopped_because, report.at_rung) = (false, None, true);
+        }
         drop(desk.report(report));
     }
 }
@@ -182,6 +207,7 @@ fn policy() -> impl Strategy<Value = PolicySpec> {
         Just(PolicySpec::Paper(PaperOptions { forecaster: Some(Forecaster::Mixture), ..paper.clone() })),
         Just(PolicySpec::Paper(PaperOptions { objective: Some(Objective::Validation), ..paper.clone() })),
         Just(PolicySpec::Paper(paper)),
+        Just(PolicySpec::Staged(StagedOptions { tau: Some(60), ..StagedOptions::default() })),
         Just(PolicySpec::Constant(ConstantOptions::default())),
         Just(PolicySpec::Cosine(CosineOptions { warmup_steps: Some(1), ..CosineOptions::default() })),
         Just(PolicySpec::Step(StepOptions { milestones: vec![3, 40, 41, 700], ..StepOptions::default() })),

@@ -10,7 +10,7 @@ use autolrs_core::{
 };
 use common::{
     Desk,
-    given::{finish, paper, scan, update},
+    given::{finish, paper, scan, staged, update},
     spec,
     whole::{Cliff, Whole},
 };
@@ -186,6 +186,7 @@ fn specs() -> impl Strategy<Value = ResolvedSpec> {
         Just(scan(1500)),
         Just(paper(400, 50)),
         Just(by_validation()),
+        Just(staged(600, 60)),
     ];
     (policies, prop_oneof![Just(1u64), Just(8)]).prop_map(|(mut spec, switch_every)| {
         spec.switch_every = switch_every;

@@ -10,7 +10,7 @@ use autolrs_core::{
 };
 use common::{
     Desk, Trainer,
-    given::{broken, constant, losses, paper, scan, started, whole},
+    given::{broken, constant, losses, paper, scan, staged, started, whole},
     open, resume, run_job, spec,
 };
 
@@ -73,7 +73,7 @@ fn guards_rewinds_and_sessions_without_end_leave_a_small_job() {
 #[test]
 fn a_snapshot_at_every_report_has_the_same_future() {
     let mut loss = |state: f64, lr: f64| if lr > 2.0 { f64::NAN } else { 1.0 / (1.0 + state) };
-    for spec in [constant(900), scan(1500), paper(300, 50)] {
+    for spec in [constant(900), scan(1500), paper(300, 50), staged(600, 60)] {
         let (mut whole, mut trainer) = (Desk::new(spec.clone()), Trainer::default());
         run_job(&mut whole, &mut trainer, &mut loss);
         let (mut desk, mut trainer) = (Desk::new(spec), Trainer::default());

@@ -8,11 +8,11 @@ use autolrs_core::{
 };
 use common::{
     Desk,
-    given::{broken, constant, go_on, losses, paper, scan, started, whole},
+    given::{broken, constant, go_on, losses, paper, scan, staged, started, whole},
     resume,
 };
 
-const SLOTS: [Slot; 4] = [Slot::Start, Slot::Safe, Slot::SafePrev, Slot::Stage];
+const SLOTS: [Slot; 5] = [Slot::Start, Slot::Safe, Slot::SafePrev, Slot::Stage, Slot::Best];
 
 /// Runs to the end; every directive.
 fn run_out(desk: &mut Desk, first: Directive) -> Vec<Directive> {
@@ -33,7 +33,7 @@ fn asked(directive: &Directive) -> (&autolrs_core::directive::Action, &[SlotOp],
 
 #[test]
 fn every_kept_directive_can_be_gone_back_to_and_leads_to_the_same_end() {
-    for spec in [constant(1000), scan(2000), paper(400, 50)] {
+    for spec in [constant(1000), scan(2000), paper(400, 50), staged(800, 60)] {
         let (mut desk, first) = started(spec.clone());
         let all = run_out(&mut desk, first);
         let last = desk.job.view();

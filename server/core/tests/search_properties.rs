@@ -12,7 +12,6 @@ const BOUNDS: Bounds = Bounds { lo: -5.0, hi: 0.0 };
 fn acquisition() -> impl Strategy<Value = Acquisition> {
     prop_oneof![
         prop::sample::select(vec![0.0, 1.0, 1000.0, 1e300]).prop_map(|kappa| Acquisition::Lcb { kappa }),
-        Just(Acquisition::Ei),
         Just(Acquisition::LogEi),
     ]
 }

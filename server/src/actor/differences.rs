@@ -46,6 +46,7 @@ fn range(had: &ResolvedSpec, had_asked: &JobSpec) -> (Option<f64>, Option<f64>) 
     match &had.policy {
         ResolvedPolicy::Scan(scan) => ends(&scan.range),
         ResolvedPolicy::Paper(paper) => ends(&paper.range),
+        ResolvedPolicy::Staged(staged) => ends(&staged.range),
         ResolvedPolicy::Plain(_) => (had_asked.lr_min, had_asked.lr_max),
     }
 }
@@ -80,6 +81,11 @@ impl Found {
                 self.option("paper.warmup_lr", o.warmup_lr, &r.warmup_lr);
                 self.option("paper.forecaster", o.forecaster, &r.forecaster);
                 self.option("paper.objective", o.objective, &r.objective);
+            }
+            (PolicySpec::Staged(o), ResolvedPolicy::Staged(r)) => {
+                self.option("staged.tau", o.tau, &r.tau);
+                self.option("staged.trial_fraction", o.trial_fraction, &r.trial_fraction);
+                self.option("staged.cooldown_fraction", o.cooldown_fraction, &r.cooldown_fraction);
             }
             (asked, ResolvedPolicy::Plain(r)) => match (asked, &r.kind) {
                 (PolicySpec::Constant(o), PlainKind::Constant) => {

@@ -329,9 +329,9 @@ impl World {
             // The directive is given, but its first answer is lost.
             while self.machine.waiting() {
                 let Some(report) = self.machine.poll_report() else { break };
-                let finished = report.finished;
+                let ends = report.finished || report.at_rung;
                 let answer = self.server.report(report);
-                if finished {
+                if ends {
                     break;
                 }
                 answer.into_iter().for_each(|ack| self.hear(ack));

@@ -41,7 +41,8 @@ fn after_stop(rest: &[Piece], phase: Phase, stage: u32) -> FromSlot {
 
 fn committed(phase: Phase, stage: u32, lr: Vec<Piece>) -> Run {
     let stop_if = vec![StopIf::NonFinite];
-    Run { phase, batches: Batches::Fresh, lr, stop_if, stage, trial: None, validate_at: Vec::new() }
+    let (rungs, validate_at) = (Vec::new(), Vec::new());
+    Run { phase, batches: Batches::Fresh, lr, stop_if, stage, trial: None, rungs, validate_at }
 }
 
 /// What follows a stop in a coda, and what remains of the line: the directive's own `fallback_on_stop`, in parts if it

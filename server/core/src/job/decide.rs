@@ -15,12 +15,23 @@ use crate::{
 impl Job {
     /// Enters the last losses of the current directive, closes it and decides what follows.
     pub(super) fn close(&mut self, last: Progress, end: End, rows: &mut Vec<Row>) -> Ack {
+        self.close_with(last, end, rows, |job, current, rows| job.decide(current, end, rows))
+    }
+
+    /// As [`Job::close`], where `decide` says what follows.
+    pub(super) fn close_with(
+        &mut self,
+        last: Progress,
+        end: End,
+        rows: &mut Vec<Row>,
+        decide: impl FnOnce(&mut Self, &Current, &mut Vec<Row>) -> Plan,
+    ) -> Ack {
         self.enter(last);
         let Some(current) = self.current.take() else { return self.heartbeat() };
         let (seq, received) = (current.directive.seq, current.progress.received());
         self.watch_parting(&current, end);
         self.close_books(&current, received, end, rows);
-        let plan = self.decide(&current, end, rows);
+        let plan = decide(self, &current, rows);
         self.previous = Some(current.closed(end));
         self.issue(plan, seq, rows);
         let directive = self.current.as_ref().map(|c| c.directive.clone());
@@ -93,7 +104,7 @@ impl Job {
         plan
     }
 
-    fn note(&mut self, notes: Notes, rows: &mut Vec<Row>) {
+    pub(super) fn note(&mut self, notes: Notes, rows: &mut Vec<Row>) {
         for warning in notes.warnings {
             self.warn(warning);
         }
@@ -131,9 +142,7 @@ impl Job {
         rows: &mut Vec<Row>,
     ) {
         self.books = before.clone();
-        for &op in &directive.slot_ops {
-            self.books.operate(op, directive.seq);
-        }
+        self.books.begin(directive.seq, &directive.slot_ops, &directive.action);
         self.ended = match directive.action {
             Action::Done(reason) => Some(reason),
             Action::Run(_) => None,
@@ -217,7 +226,7 @@ impl Job {
         self.run_fallback(fallback, follows, searched, rows)
     }
 
-    fn run_fallback(
+    pub(super) fn run_fallback(
         &mut self,
         fallback: Directive,
         follows: u64,
@@ -257,9 +266,7 @@ impl Job {
 fn number(next_seq: &mut u64, plan: Plan, books: &mut Books) -> Directive {
     let seq = *next_seq;
     *next_seq += 1;
-    for &op in &plan.slot_ops {
-        books.operate(op, seq);
-    }
+    books.begin(seq, &plan.slot_ops, &plan.action);
     let committed_step_at_start = books.spent.committed;
     if let Action::Run(run) = &plan.action {
         books.run(run.phase, run.steps());

@@ -88,6 +88,8 @@ pub struct Report {
     pub finished: bool,
     /// Why it ended before its last step.
     pub stopped_because: Option<StoppedBecause>,
+    /// The trainer stands at a rung after the last of `train_losses`, and waits.
+    pub at_rung: bool,
 }
 
 /// A validation loss.
@@ -106,6 +108,8 @@ pub enum StoppedBecause {
     Rule(Stop),
     /// The trainer obeyed an interrupt; its number.
     Interrupt(u64),
+    /// No answer came at a rung, and the trainer went on with the fallback.
+    NoAnswer,
 }
 
 /// An operator ends the job early and in order.
@@ -178,6 +182,8 @@ pub struct Ack {
     pub directive: Option<Directive>,
     /// End the segment at the next switch point and report this number.
     pub interrupt: Option<u64>,
+    /// The trainer that stands at a rung of `seq` after this many steps goes on.
+    pub go_on: Option<u64>,
 }
 
 /// Why an event was refused. A refused event has changed nothing.

@@ -1,10 +1,12 @@
 //! The LR of every step that was kept, read back from the records of the directives. The newest directive comes first:
 //! each one says which it followed and how many steps had been kept before it, so what was rolled back, searched or
-//! abandoned by a rewind drops out. The losses can be collected on the way, those of rolled-back stretches among them.
+//! abandoned by a rewind drops out. A trial drops out too, unless training went on from its end: where the trainer stood
+//! then, or from the slot that was saved there. The losses can be collected on the way, those of rolled-back stretches
+//! among them.
 
 use super::{DirectiveRecord, End, Job, Validation};
 use crate::{
-    directive::{Phase, Run},
+    directive::{Phase, Run, Slot, SlotOp},
     lr_pieces::{self, Piece},
 };
 
@@ -17,8 +19,37 @@ pub struct KeptLine {
     missing: u64,
     /// The directive before; 0: none.
     follows: u64,
+    /// Where the state before the last record on the line came from.
+    origin: Origin,
     /// Newest first; none: they are not asked for.
     stretches: Option<Vec<Stretch>>,
+}
+
+/// Where a state came from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Origin {
+    /// The end of the directive before.
+    Before,
+    /// A slot, saved by a directive further back.
+    Slot(Slot),
+    /// Not known: no record was added yet.
+    Unknown,
+}
+
+impl Origin {
+    /// Where the state after `ops` comes from, if `self` is where it comes from before them.
+    fn after(self, ops: &[SlotOp]) -> Self {
+        let restored = ops.iter().rposition(|op| matches!(op, SlotOp::Restore(_)));
+        let Some(restored) = restored else { return self };
+        let SlotOp::Restore(slot) = ops[restored] else { return self };
+        self.of_slot(slot, &ops[..restored]).unwrap_or(Self::Slot(slot))
+    }
+
+    /// Where a slot's content comes from, if `ops` save it.
+    fn of_slot(self, slot: Slot, ops: &[SlotOp]) -> Option<Self> {
+        let saved = ops.iter().rposition(|op| *op == SlotOp::Save(slot))?;
+        Some(self.after(&ops[..saved]))
+    }
 }
 
 /// Committed steps of one directive, and what was measured in them.
@@ -54,7 +85,8 @@ impl Job {
     }
 
     fn collect(&self, stretches: Option<Vec<Stretch>>) -> KeptLine {
-        let mut line = KeptLine { pieces: Vec::new(), missing: u64::MAX, follows: 0, stretches };
+        let origin = Origin::Unknown;
+        let mut line = KeptLine { pieces: Vec::new(), missing: u64::MAX, follows: 0, origin, stretches };
         if let Some(current) = &self.current {
             line.add(&self.record(current, End::Open));
         }
@@ -71,8 +103,25 @@ impl KeptLine {
     /// Adds the record that [`KeptLine::wants`] names.
     pub fn add(&mut self, record: &DirectiveRecord) {
         self.follows = record.follows;
+        let ops = &record.directive.slot_ops;
+        let run = record.directive.run();
+        if run.is_some_and(|run| run.phase == Phase::Trial) {
+            match self.origin {
+                Origin::Before => {}
+                Origin::Slot(slot) => {
+                    self.origin = Origin::Before.of_slot(slot, ops).unwrap_or(self.origin);
+                    return;
+                }
+                Origin::Unknown => {
+                    self.missing = record.kept_before;
+                    self.origin = Origin::Before.after(ops);
+                    return;
+                }
+            }
+        }
+        self.origin = Origin::Before.after(ops);
         let before = record.kept_before.min(self.missing);
-        if let Some(run) = record.directive.run().filter(|run| run.phase != Phase::Trial) {
+        if let Some(run) = run {
             let kept = record.steps.min(self.missing - before);
             self.pieces.extend(lr_pieces::cut(&run.lr, kept).0.into_iter().rev());
             if let Some(stretches) = &mut self.stretches {

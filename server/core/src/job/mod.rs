@@ -23,6 +23,7 @@ mod operator;
 mod parting;
 mod record;
 mod report;
+mod rung;
 mod update;
 mod validations;
 mod view;
@@ -157,6 +158,12 @@ enum Verdict {
     Progress(Box<Progress>),
     /// Enter its last losses and decide.
     Close(Box<Progress>, End),
+    /// Enter a trial's losses up to a rung; it goes on.
+    GoOn(Box<Progress>),
+    /// Enter a trial's losses up to a rung; it ends there.
+    Cut(Box<Progress>, Box<rung::Cut>),
+    /// Enter a trial's losses up to a rung; the trainer runs the fallback, because no answer reached it.
+    Leave(Box<Progress>),
     /// Void the current directive; the trainer runs this fallback of the one before.
     Adopt(u64),
     /// Leave the current directive undecided; the trainer runs its `fallback_on_stop`.
@@ -170,7 +177,7 @@ enum Verdict {
 impl Admitted {
     /// Whether the job must be stored before the answer is let out.
     pub fn must_store(&self) -> bool {
-        !matches!(self.0, Verdict::Nothing(_) | Verdict::Progress(_))
+        !matches!(self.0, Verdict::Nothing(_) | Verdict::Progress(_) | Verdict::GoOn(_))
     }
 }
 
@@ -224,6 +231,9 @@ impl Job {
             Verdict::Nothing(answer) => answer,
             Verdict::Progress(progress) => Answer::Ack(self.enter(*progress)),
             Verdict::Close(progress, end) => Answer::Ack(self.close(*progress, end, &mut rows)),
+            Verdict::GoOn(progress) => Answer::Ack(self.go_on(*progress)),
+            Verdict::Cut(progress, cut) => Answer::Ack(self.end_at_rung(*progress, *cut, &mut rows)),
+            Verdict::Leave(progress) => Answer::Ack(self.leave(*progress, &mut rows)),
             Verdict::Adopt(seq) => Answer::Ack(self.adopt(seq, &mut rows)),
             Verdict::Dispute(seq) => Answer::Ack(self.dispute(seq, &mut rows)),
             Verdict::Open(open, way) => Answer::Opened(Box::new(self.open(*open, way, &mut rows))),

@@ -10,7 +10,7 @@ use super::{
     wishes::Wishes,
 };
 use crate::{
-    directive::{DoneReason, Run, Slot, SlotOp},
+    directive::{Directive, DoneReason, Run, Slot, SlotOp},
     policy::SlotEntry,
     stop_rules::Judge,
 };
@@ -226,7 +226,7 @@ impl Job {
             crate::directive::Action::Done(reason) => Some(reason),
             crate::directive::Action::Run(_) => None,
         };
-        self.books = after_ops(&checkpoint.before, &checkpoint.directive.slot_ops, checkpoint.directive.seq);
+        self.books = at_start(&checkpoint.before, &checkpoint.directive);
         self.current = Some(Current {
             directive: checkpoint.directive,
             follows: checkpoint.follows,
@@ -266,7 +266,8 @@ impl Job {
         let seq = current.directive.seq;
         self.close_books(&current, offset, End::Abandoned, rows);
         for &slot in lost {
-            self.books.slots.insert(slot, SlotEntry { seq, committed: self.books.spent.committed });
+            let committed = self.books.spent.committed;
+            self.books.slots.insert(slot, SlotEntry { seq, committed, tried: 0 });
         }
         let warning =
             "the trainer came back without the search's slot: the search was closed with what was measured";
@@ -282,30 +283,32 @@ impl Job {
         let seq = current.directive.seq;
         if offset == 0 {
             // A checkpoint at the start of a directive with a restore holds the state after it.
-            let committed = self.books.spent.committed;
-            let entries = lost.iter().map(|&slot| (slot, SlotEntry { seq, committed }));
-            current.before.slots.extend(entries);
-            self.books = after_ops(&current.before, &current.directive.slot_ops, seq);
+            let at_hand = SlotEntry { seq, committed: self.books.spent.committed, tried: self.books.tried };
+            for &slot in lost {
+                let restored = current.directive.slot_ops.contains(&SlotOp::Restore(slot));
+                let held = current.before.slots.get(&slot).filter(|_| restored);
+                let entry = held.map_or(at_hand, |held| SlotEntry { seq, ..*held });
+                current.before.slots.insert(slot, entry);
+            }
+            self.books = at_start(&current.before, &current.directive);
         } else {
             let mut at_hand = self.books.clone();
             if let Some(run) = current.directive.run() {
                 at_hand.run(run.phase, offset);
             }
-            let entry = SlotEntry { seq, committed: at_hand.spent.committed };
+            let entry = SlotEntry { seq, committed: at_hand.spent.committed, tried: at_hand.tried };
             self.books.slots.extend(lost.iter().map(|&slot| (slot, entry)));
         }
     }
 
     fn opened(&self, slot_ops: Vec<SlotOp>) -> Opened {
-        let directive = self.current.as_ref().map(|c| c.directive.clone()).unwrap_or_else(|| {
-            crate::directive::Directive {
-                seq: self.next_seq,
-                slot_ops: Vec::new(),
-                action: crate::directive::Action::Done(self.ended.unwrap_or(DoneReason::Finished)),
-                committed_step_at_start: self.books.spent.committed,
-                fallback: None,
-                fallback_on_stop: None,
-            }
+        let directive = self.current.as_ref().map(|c| c.directive.clone()).unwrap_or_else(|| Directive {
+            seq: self.next_seq,
+            slot_ops: Vec::new(),
+            action: crate::directive::Action::Done(self.ended.unwrap_or(DoneReason::Finished)),
+            committed_step_at_start: self.books.spent.committed,
+            fallback: None,
+            fallback_on_stop: None,
         });
         Opened {
             session: self.session,
@@ -318,10 +321,9 @@ impl Job {
     }
 }
 
-fn after_ops(before: &Books, ops: &[SlotOp], seq: u64) -> Books {
+/// The books at a directive's first step.
+fn at_start(before: &Books, directive: &Directive) -> Books {
     let mut books = before.clone();
-    for &op in ops {
-        books.operate(op, seq);
-    }
+    books.begin(directive.seq, &directive.slot_ops, &directive.action);
     books
 }

@@ -2,7 +2,7 @@
 
 use super::Mode;
 use crate::{
-    directive::{Directive, Phase, Slot, SlotOp},
+    directive::{Action, Directive, Phase, Slot, SlotOp},
     policy::{CommitNote, PolicyState, SlotEntry, Spent, StageEndNote, TrialNote},
     spec::Budget,
     stop_rules::Stop,
@@ -17,22 +17,41 @@ pub struct Books {
     pub spent: Spent,
     /// The trainer's slots.
     pub slots: BTreeMap<Slot, SlotEntry>,
+    /// Search steps that the trainer's state holds: those of a trial, until a restore.
+    pub tried: u64,
 }
 
 impl Books {
-    /// Enters a slot operation of directive `seq`: a restore moves steps from committed to lost.
-    pub(super) fn operate(&mut self, op: SlotOp, seq: u64) {
+    /// Enters the start of directive `seq`: its slot operations, and whose steps its state holds. Training that goes on
+    /// from a trial keeps that trial's steps: they move from search to committed.
+    pub(super) fn begin(&mut self, seq: u64, slot_ops: &[SlotOp], action: &Action) {
+        for &op in slot_ops {
+            self.operate(op, seq);
+        }
+        let trial = matches!(action, Action::Run(run) if run.phase == Phase::Trial);
+        if !trial {
+            let kept = std::mem::take(&mut self.tried).min(self.spent.search);
+            self.spent.search -= kept;
+            self.spent.committed += kept;
+        }
+    }
+
+    /// A restore moves steps from committed to lost.
+    fn operate(&mut self, op: SlotOp, seq: u64) {
         match op {
             SlotOp::Save(slot) => {
-                self.slots.insert(slot, SlotEntry { seq, committed: self.spent.committed });
+                let (committed, tried) = (self.spent.committed, self.tried);
+                self.slots.insert(slot, SlotEntry { seq, committed, tried });
             }
             SlotOp::Drop(slot) => {
                 self.slots.remove(&slot);
             }
             SlotOp::Restore(slot) => {
-                let held = self.slots.get(&slot).map_or(self.spent.committed, |entry| entry.committed);
-                self.spent.lost += self.spent.committed.saturating_sub(held);
-                self.spent.committed = self.spent.committed.min(held);
+                let (committed, tried) = (self.spent.committed, 0);
+                let held = self.slots.get(&slot).copied().unwrap_or(SlotEntry { seq, committed, tried });
+                self.spent.lost += committed.saturating_sub(held.committed);
+                self.spent.committed = committed.min(held.committed);
+                self.tried = held.tried;
             }
         }
     }
@@ -40,7 +59,10 @@ impl Books {
     /// Enters steps that were run.
     pub(super) fn run(&mut self, phase: Phase, steps: u64) {
         match phase {
-            Phase::Trial => self.spent.search += steps,
+            Phase::Trial => {
+                self.spent.search += steps;
+                self.tried += steps;
+            }
             Phase::Warmup | Phase::Stable | Phase::Cooldown => self.spent.committed += steps,
         }
     }
@@ -97,6 +119,10 @@ pub enum End {
     Stopped(Stop),
     /// An operator's request took effect.
     Interrupted,
+    /// The policy ended the trial at a rung.
+    Rung,
+    /// No answer came at a rung: the trainer went on with its fallback.
+    NoAnswer,
     /// The trainer never saw it: it had adopted the predecessor's fallback.
     Void,
     /// The trainer came back without the slots that it needs.

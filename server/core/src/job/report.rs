@@ -71,6 +71,11 @@ impl Job {
             let description = format!("of directive {} end at offset {last}, got {total}", report.seq);
             return Err(Refusal::InvalidField { field: "report.train_losses", description });
         }
+        // A late copy ends before what is held.
+        let newest = report.first_offset + report.train_losses.len() as u64 == total;
+        if report.at_rung && newest {
+            return self.admit_rung(report, progress, total, stop);
+        }
         if report.finished {
             let end = self.judge_end(report, total, last, stop)?;
             validations::check_complete(
@@ -80,7 +85,11 @@ impl Job {
                 &current.progress.validations,
                 &progress.validations,
             )?;
-            return Ok(Verdict::Close(Box::new(progress), end));
+            let progress = Box::new(progress);
+            return Ok(match end {
+                End::NoAnswer => Verdict::Leave(progress),
+                end => Verdict::Close(progress, end),
+            });
         }
         if report.stopped_because.is_some() {
             let description = "is only for a report that is finished".into();
@@ -102,6 +111,7 @@ impl Job {
                 Ok(End::Stopped(stop))
             }
             (None, None) if total == last => Ok(End::Completed),
+            (Some(StoppedBecause::NoAnswer), None) if self.may_be_left(total) => Ok(End::NoAnswer),
             (Some(StoppedBecause::Interrupt(number)), stop)
                 if self.interrupt().is_some() && number < self.wishes.next_number() =>
             {
@@ -124,6 +134,7 @@ impl Job {
                     None => format!("it ended at offset {total} and no rule matched"),
                     Some(StoppedBecause::Rule(stop)) => describe(stop, total),
                     Some(StoppedBecause::Interrupt(number)) => format!("interrupt {number}"),
+                    Some(StoppedBecause::NoAnswer) => format!("no answer at a rung at offset {total}"),
                 };
                 Err(Refusal::StopMismatch { seq: report.seq, expected, reported })
             }
@@ -152,6 +163,7 @@ impl Job {
             durable_seq: current.map_or(0, |c| c.follows),
             directive: None,
             interrupt: self.interrupt(),
+            go_on: None,
         }
     }
 
@@ -174,6 +186,6 @@ fn judge_all(judge: &mut Judge, losses: &[f64]) -> Option<Stop> {
     judge.stop()
 }
 
-fn describe(stop: Stop, end: u64) -> String {
+pub(super) fn describe(stop: Stop, end: u64) -> String {
     format!("rule {} matched at offset {} and ended it at offset {end}", stop.rule, stop.offset)
 }

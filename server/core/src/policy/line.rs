@@ -26,7 +26,8 @@ pub(crate) fn warm_hold_cool(
 /// A committed run over fresh batches that only a non-finite loss ends.
 pub(crate) fn committed(phase: Phase, stage: u32, lr: Vec<Piece>) -> Run {
     let stop_if = vec![StopIf::NonFinite];
-    Run { phase, batches: Batches::Fresh, lr, stop_if, stage, trial: None, validate_at: Vec::new() }
+    let (rungs, validate_at) = (Vec::new(), Vec::new());
+    Run { phase, batches: Batches::Fresh, lr, stop_if, stage, trial: None, rungs, validate_at }
 }
 
 /// A line at `factor` of its LR.

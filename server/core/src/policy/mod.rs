@@ -4,9 +4,10 @@
 //! 1. [`Policy::begin`] once;
 //! 2. then, each time the trainer reached the end of the segment that the last plan asked for, [`Policy::ended`], or
 //!    [`Policy::stopped`] if one of its stop rules matched;
-//! 3. [`Policy::update`] when an operator changes the LR or the budget inside a committed segment, and then
+//! 3. [`Policy::at_rung`] each time the trainer stands at a rung of a trial;
+//! 4. [`Policy::update`] when an operator changes the LR or the budget inside a committed segment, and then
 //!    [`Policy::ended`] for what was run of it: such a segment may end before its last step;
-//! 4. [`Policy::close_search`] at most once per search, when the search can't go on (its slot was lost).
+//! 5. [`Policy::close_search`] at most once per search, when the search can't go on (its slot was lost).
 //!
 //! To add a policy: write one file here, and add one line to the `policies!` list below.
 
@@ -78,6 +79,8 @@ pub struct SlotEntry {
     pub seq: u64,
     /// Committed steps in it.
     pub committed: u64,
+    /// Search steps in it on top of those, which become committed if training goes on from it.
+    pub tried: u64,
 }
 
 /// A segment that has ended.
@@ -144,7 +147,7 @@ pub struct TrialNote {
     pub steps: u64,
     /// Whether it ended early or diverged.
     pub outcome: TrialOutcome,
-    /// Score (`scan`) or forecast (`paper`), in loss units; none if diverged.
+    /// Score (`scan`) or forecast (`paper`, `staged`), in loss units; none if diverged.
     pub score: Option<f64>,
     /// Its standard deviation, in loss units.
     pub sd: Option<f64>,
@@ -159,7 +162,7 @@ pub struct TrialNote {
 pub enum TrialOutcome {
     /// Ran to its last step.
     Completed,
-    /// A rule other than `non_finite` ended it.
+    /// A rule other than `non_finite`, or the policy at a rung, ended it.
     Stopped,
     /// A loss was NaN or infinite.
     Diverged,
@@ -224,6 +227,13 @@ pub trait Policy {
     /// The next plan after a segment that a stop rule ended.
     fn stopped(&mut self, segment: &Segment<'_>, stop: Stop, cx: &Context<'_>, notes: &mut Notes)
     -> FromSlot;
+    /// The next plan after a trial that is not worth its other steps; none: it goes on. `segment` ends at the rung.
+    ///
+    /// An answer of none is not stored and may be asked for again, also after a restart: the caller asks a copy, and
+    /// what such a call changes is lost.
+    fn at_rung(&mut self, _segment: &Segment<'_>, _cx: &Context<'_>, _notes: &mut Notes) -> Option<FromSlot> {
+        None
+    }
     /// Takes an operator's change in: in `cx` its budget is in force, and the steps of the segment under way are spent.
     /// [`Policy::ended`] follows and goes on with the segment, or with what comes after it. Never in a search.
     fn update(&mut self, change: Change, cx: &Context<'_>, notes: &mut Notes);
@@ -250,6 +260,7 @@ fn stage_end(stage: u32, losses: &[f64]) -> Option<StageEndNote> {
 }
 
 mod guard;
+mod level;
 mod limits;
 mod line;
 #[cfg(test)]
@@ -283,5 +294,6 @@ macro_rules! policies {
 policies! {
     Scan: scan,
     Paper: paper,
+    Staged: staged,
     Plain: plain,
 }

@@ -27,9 +27,7 @@ pub enum Acquisition {
         /// Weight of the uncertainty, >= 0; 1000 in the paper.
         kappa: f64,
     },
-    /// Largest expected improvement on the best observation.
-    Ei,
-    /// The same, by its logarithm.
+    /// Largest expected improvement on the best observation, by its logarithm.
     LogEi,
 }
 
@@ -38,7 +36,6 @@ impl Acquisition {
     pub fn utility(&self, belief: Posterior, best: f64) -> f64 {
         match *self {
             Self::Lcb { kappa } => -lower_confidence_bound(belief, kappa),
-            Self::Ei => expected_improvement(belief, best),
             Self::LogEi => ln_expected_improvement(belief, best),
         }
     }

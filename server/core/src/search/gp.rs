@@ -137,15 +137,6 @@ impl FittedGp {
         }
         best
     }
-
-    /// The process as if its own mean had been observed at `z` (the kriging believer): same mean function, less
-    /// uncertainty around `z`.
-    pub fn believing(&self, z: f64) -> Result<Self, GpError> {
-        let trial = self.observations.iter().map(|o| o.trial).max().map_or(0, |t| t.saturating_add(1));
-        let believed = Observation { z, trial, y: self.posterior(z).mean, variance: 0.0 };
-        let observations = sorted(&[self.observations.as_slice(), &[believed]].concat())?;
-        Gp { hyper: self.hyper }.fit_around(self.mean, observations)
-    }
 }
 
 /// Fits with the most probable hyper-parameters of a grid: l in geomspace(0.15, 5, 14) decades, sf2 in {0.3, 1, 3},
@@ -283,17 +274,5 @@ mod tests {
         let fitted =
             GP.fit(&[observation(1.0, 0, 0.5), observation(0.0, 1, 0.5), observation(-1.0, 2, 0.7)]).unwrap();
         assert_eq!(fitted.incumbent().trial, 1);
-    }
-
-    #[test]
-    fn believing_keeps_the_mean_and_takes_the_doubt() {
-        let fitted = GP.fit(&[observation(0.0, 3, 1.0), observation(2.0, 4, 2.0)]).unwrap();
-        let believing = fitted.believing(1.0).unwrap();
-        assert_eq!(believing.observations()[1].trial, 5);
-        for z in [-1.0, 0.0, 0.4, 1.0, 2.5] {
-            let (before, after) = (fitted.posterior(z), believing.posterior(z));
-            assert!((before.mean - after.mean).abs() < 1e-12 && after.sd <= before.sd + 1e-12, "{z}");
-        }
-        assert!(believing.posterior(1.0).sd < 0.011);
     }
 }

@@ -1,7 +1,7 @@
 //! Where an acquisition is largest: a grid of 301 points, then golden section around the three best of its peaks.
 //! One dimension and a cheap function: nothing finer is needed, and the answer is the same on every machine.
 
-use super::{Acquisition, Bounds, FittedGp, GpError, golden};
+use super::{Acquisition, Bounds, FittedGp, golden};
 
 const GRID: usize = 301;
 const PEAKS: usize = 3;
@@ -42,25 +42,6 @@ pub fn maximize(gp: &FittedGp, acquisition: Acquisition, bounds: Bounds, tried: 
         .collect();
     let z = best_of(&refined, incumbent.z);
     if tried.iter().any(|t| (t - z).abs() <= TOO_CLOSE) { largest_gap(bounds, tried) } else { z }
-}
-
-/// `count` places to measure at once: each next one as if the process's mean had been measured at those before it.
-pub fn maximize_batch(
-    gp: &FittedGp,
-    acquisition: Acquisition,
-    bounds: Bounds,
-    tried: &[f64],
-    count: usize,
-) -> Result<Vec<f64>, GpError> {
-    let mut gp = gp.clone();
-    let mut tried = tried.to_vec();
-    let first = tried.len();
-    for _ in 0..count {
-        let z = maximize(&gp, acquisition, bounds, &tried);
-        gp = gp.believing(z)?;
-        tried.push(z);
-    }
-    Ok(tried.split_off(first))
 }
 
 /// The middle of the widest stretch of `bounds` without a place in `tried`; of equal ones the lowest. The ends of the
@@ -133,7 +114,7 @@ mod tests {
     #[test]
     fn golden_section_is_finer_than_the_grid() {
         let gp = gp(&[(-4.0, 2.0), (-2.0, 0.2), (-1.5, 0.3), (0.0, 3.0)]);
-        for acquisition in [Acquisition::Lcb { kappa: 0.1 }, Acquisition::Ei, Acquisition::LogEi] {
+        for acquisition in [Acquisition::Lcb { kappa: 0.1 }, Acquisition::LogEi] {
             let utility = |z: f64| acquisition.utility(gp.posterior(z), gp.incumbent().y);
             let z = maximize(&gp, acquisition, BOUNDS, &[]);
             let fine = (0..=100_000).map(|i| utility(-4.0 + 4e-5 * f64::from(i))).fold(f64::MIN, f64::max);
@@ -162,19 +143,6 @@ mod tests {
         ];
         for (tried, expected) in table {
             assert_eq!(largest_gap(BOUNDS, tried), expected, "{tried:?}");
-        }
-    }
-
-    #[test]
-    fn a_batch_spreads() {
-        let gp = gp(&[(-4.0, 2.0), (-2.0, 0.2), (0.0, 3.0)]);
-        for acquisition in [Acquisition::Lcb { kappa: 1000.0 }, Acquisition::LogEi] {
-            let batch = maximize_batch(&gp, acquisition, BOUNDS, &[-4.0, -2.0, 0.0], 5).unwrap();
-            assert_eq!(batch.len(), 5);
-            for (i, a) in batch.iter().enumerate() {
-                assert!((-4.0..=0.0).contains(a));
-                assert!(batch[..i].iter().all(|b| (a - b).abs() > TOO_CLOSE), "{batch:?}");
-            }
         }
     }
 }

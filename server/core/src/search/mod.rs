@@ -11,7 +11,7 @@ pub mod observation;
 
 pub use acquisition::Acquisition;
 pub use gp::{FittedGp, Gp, GpError, HyperParameters, Posterior, fit_map};
-pub use maximize::{largest_gap, maximize, maximize_batch};
+pub use maximize::{largest_gap, maximize};
 pub use observation::{Measured, Observation, Outcome, Scale, standardise};
 
 use crate::spec::LrRange;

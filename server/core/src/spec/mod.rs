@@ -76,6 +76,8 @@ pub enum PolicySpec {
     Scan(ScanOptions),
     /// AutoLRS as published (Jin et al., ICLR 2021).
     Paper(PaperOptions),
+    /// AutoLRS repaired, for runs whose best LR drifts.
+    Staged(StagedOptions),
     /// One LR.
     Constant(ConstantOptions),
     /// Warm-up, then half a cosine wave.
@@ -100,6 +102,7 @@ impl PolicySpec {
         match self {
             Self::Scan(_) => "scan",
             Self::Paper(_) => "paper",
+            Self::Staged(_) => "staged",
             Self::Constant(_) => "constant",
             Self::Cosine(_) => "cosine",
             Self::Wsd(_) => "wsd",
@@ -161,6 +164,17 @@ pub enum Objective {
     Validation,
 }
 
+/// Options of `staged`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StagedOptions {
+    /// Steps of a stage, >= 20; default max(200, a twelfth of the budget).
+    pub tau: Option<u64>,
+    /// Steps of a trial as a share of the stage, above 0 and at most 0.5; default 0.1. A trial has 8 to 65,536 steps.
+    pub trial_fraction: Option<f64>,
+    /// Cooldown as a share of the budget, in [0, 0.8]; default 0.30.
+    pub cooldown_fraction: Option<f64>,
+}
+
 /// A checked job with every value filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResolvedSpec {
@@ -200,6 +214,8 @@ pub enum ResolvedPolicy {
     Scan(ResolvedScan),
     /// See [`PolicySpec::Paper`].
     Paper(ResolvedPaper),
+    /// See [`PolicySpec::Staged`].
+    Staged(ResolvedStaged),
     /// A plain schedule.
     Plain(ResolvedPlain),
 }
@@ -242,12 +258,26 @@ pub struct ResolvedPaper {
     pub objective: Objective,
 }
 
+/// See [`StagedOptions`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResolvedStaged {
+    /// LRs that are tried.
+    pub range: LrRange,
+    /// Steps of a stage.
+    pub tau: u64,
+    /// tau' / tau.
+    pub trial_fraction: f64,
+    /// Cooldown as a share of the budget.
+    pub cooldown_fraction: f64,
+}
+
 impl ResolvedSpec {
     /// The policy's name.
     pub const fn policy_name(&self) -> &'static str {
         match &self.policy {
             ResolvedPolicy::Scan(_) => "scan",
             ResolvedPolicy::Paper(_) => "paper",
+            ResolvedPolicy::Staged(_) => "staged",
             ResolvedPolicy::Plain(plain) => plain.kind.name(),
         }
     }
@@ -255,7 +285,7 @@ impl ResolvedSpec {
     /// The largest budget that the policy can lay its line over.
     pub fn most_steps(&self) -> u64 {
         match &self.policy {
-            ResolvedPolicy::Scan(_) | ResolvedPolicy::Paper(_) => MAX_STEPS,
+            ResolvedPolicy::Scan(_) | ResolvedPolicy::Paper(_) | ResolvedPolicy::Staged(_) => MAX_STEPS,
             ResolvedPolicy::Plain(plain) => plain.most_steps().min(MAX_STEPS),
         }
     }

@@ -4,7 +4,7 @@ mod plain;
 
 use super::{
     Budget, JobSpec, LossBound, LrRange, POLICY_REVISION, PaperOptions, PolicySpec, ResolvedPaper,
-    ResolvedPolicy, ResolvedScan, ResolvedSpec, ScanOptions,
+    ResolvedPolicy, ResolvedScan, ResolvedSpec, ResolvedStaged, ScanOptions, StagedOptions,
 };
 use crate::schedule::MAX_STEPS;
 use std::{borrow::Cow, collections::BTreeMap};
@@ -47,6 +47,7 @@ pub fn resolve(spec: &JobSpec) -> Result<ResolvedSpec, Vec<Violation>> {
     let max_overhead = spec.max_overhead.unwrap_or(match policy {
         ResolvedPolicy::Scan(_) => 0.10,
         ResolvedPolicy::Paper(_) => 0.55,
+        ResolvedPolicy::Staged(_) => 0.20,
         ResolvedPolicy::Plain(_) => 0.0,
     });
     check.within("max_overhead", max_overhead, 0.0, 1.0);
@@ -152,7 +153,7 @@ impl Check {
 
     /// The LRs that are tried. Plain policies need none; what they are given is checked all the same.
     fn range(&mut self, spec: &JobSpec, policy: &PolicySpec) -> LrRange {
-        let searches = matches!(policy, PolicySpec::Scan(_) | PolicySpec::Paper(_));
+        let searches = matches!(policy, PolicySpec::Scan(_) | PolicySpec::Paper(_) | PolicySpec::Staged(_));
         let (lo, hi) = match (spec.lr_min, spec.lr_max) {
             (None, None) if !searches => return LrRange { lo: 1.0, hi: 10.0 },
             (lo, hi) => (
@@ -175,6 +176,7 @@ impl Check {
         match spec {
             PolicySpec::Scan(options) => ResolvedPolicy::Scan(self.scan(options, base)),
             PolicySpec::Paper(options) => ResolvedPolicy::Paper(self.paper(options, base)),
+            PolicySpec::Staged(options) => ResolvedPolicy::Staged(self.staged(options, base)),
             PolicySpec::Constant(options) => self.constant(options, base),
             PolicySpec::Cosine(options) => self.cosine(options, base),
             PolicySpec::Wsd(options) => self.wsd(options, base),
@@ -242,6 +244,25 @@ impl Check {
             format!("must be at most total_steps = {total}, is {}", r.warmup_steps)
         });
         resolved
+    }
+
+    fn staged(&mut self, options: &StagedOptions, base: &Base) -> ResolvedStaged {
+        let twelfth = libm::round(base.budget.nominal() as f64 / 12.0) as u64;
+        let tau = options.tau.unwrap_or(twelfth.max(200));
+        self.that((20..=MAX_STEPS).contains(&tau), "staged.tau", || {
+            format!("must be 20 to {MAX_STEPS} steps, is {tau}")
+        });
+        let trial_fraction = options.trial_fraction.unwrap_or(0.1);
+        self.that(trial_fraction > 0.0 && trial_fraction <= 0.5, "staged.trial_fraction", || {
+            format!("must be above 0 and at most 0.5, is {trial_fraction}")
+        });
+        let cooldown = options.cooldown_fraction.unwrap_or(0.30);
+        ResolvedStaged {
+            range: base.range,
+            tau,
+            trial_fraction,
+            cooldown_fraction: self.within("staged.cooldown_fraction", cooldown, 0.0, 0.8),
+        }
     }
 }
 

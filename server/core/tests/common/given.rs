@@ -5,7 +5,7 @@ use autolrs_core::{
     directive::Directive,
     job::{Cancel, Event, Finish, Report, StoppedBecause, Update},
     policy::Change,
-    spec::{ConstantOptions, PaperOptions, PolicySpec, ResolvedSpec, ScanOptions},
+    spec::{ConstantOptions, PaperOptions, PolicySpec, ResolvedSpec, ScanOptions, StagedOptions},
 };
 
 pub fn constant(total_steps: u64) -> ResolvedSpec {
@@ -25,6 +25,14 @@ pub fn paper(total_steps: u64, tau: u64) -> ResolvedSpec {
         ..PaperOptions::default()
     };
     spec(total_steps, PolicySpec::Paper(options))
+}
+
+/// Stages of `tau` steps, trials of a fifth of that.
+pub fn staged(total_steps: u64, tau: u64) -> ResolvedSpec {
+    let options = StagedOptions { tau: Some(tau), trial_fraction: Some(0.2), ..StagedOptions::default() };
+    let mut spec = spec(total_steps, PolicySpec::Staged(options));
+    spec.max_overhead = 0.5;
+    spec
 }
 
 pub fn flat(_: f64, _: f64) -> f64 {

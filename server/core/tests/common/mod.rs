@@ -177,6 +177,8 @@ fn check_plan(directive: &Directive, left: u64) {
     let Some(run) = directive.run() else { return };
     assert!(run.steps() <= left, "directive {} has {} steps of {left}", directive.seq, run.steps());
     assert!(run.lr.iter().all(|piece| piece.is_valid()), "{:?}", run.lr);
+    assert!(run.rungs.is_sorted() && run.rungs.iter().all(|&rung| rung < run.steps()));
+    assert!(run.rungs.is_empty() || run.trial.is_some() && directive.fallback.is_some());
     assert!(run.stop_if.contains(&StopIf::NonFinite) && run.stop_if.iter().all(StopIf::is_valid));
     for fallback in [&directive.fallback, &directive.fallback_on_stop].into_iter().flatten() {
         assert!(fallback.seq > directive.seq);

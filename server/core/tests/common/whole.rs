@@ -77,6 +77,8 @@ pub struct Whole {
     current: Kept,
     outbox: Vec<Kept>,
     interrupt: Option<u64>,
+    /// The last rung that was passed.
+    passed: u64,
     search_start: Option<Box<Self>>,
 }
 
@@ -98,6 +100,7 @@ impl Whole {
             current: Kept::new(0),
             outbox: Vec::new(),
             interrupt: None,
+            passed: 0,
             search_start: None,
         };
         whole.enter(opened.directive);
@@ -110,7 +113,7 @@ impl Whole {
         let starts = trial && !directive.slot_ops.iter().any(|op| matches!(op, SlotOp::Restore(_)));
         self.judge = Judge::new(directive.run().map_or(&[], |run| &run.stop_if));
         self.current = Kept::new(directive.seq);
-        (self.interrupt, self.directive) = (None, directive);
+        (self.interrupt, self.passed, self.directive) = (None, 0, directive);
         if starts {
             self.search_start = None;
             self.search_start = Some(Box::new(self.clone()));
@@ -152,6 +155,9 @@ impl Whole {
                 self.current.end = Some(Some(StoppedBecause::Interrupt(number)));
                 return;
             }
+            if self.at_rung() {
+                return;
+            }
             let loss = self.model.step(lr_at(&run.lr, offset).unwrap(), self.cliff);
             self.total += 1;
             self.current.losses.push(loss);
@@ -167,6 +173,13 @@ impl Whole {
                 self.current.validations.push(validation);
             }
         }
+    }
+
+    /// Stands at a rung and waits.
+    fn at_rung(&self) -> bool {
+        let done = self.current.losses.len() as u64;
+        let rung = self.directive.run().is_some_and(|run| run.is_rung(done, self.switch_every));
+        self.current.end.is_none() && done > self.passed && rung && self.judge.stop().is_none()
     }
 
     /// The next report, of at most `chunk` losses; none once the server knows all.
@@ -185,6 +198,7 @@ impl Whole {
             validations: kept.validations.clone(),
             finished: end.is_some(),
             stopped_because: end.flatten(),
+            at_rung: self.outbox.is_empty() && to == kept.losses.len() && self.at_rung(),
             ..Report::default()
         })
     }
@@ -197,7 +211,14 @@ impl Whole {
         for kept in self.outbox.iter_mut().chain([&mut self.current]).filter(|kept| kept.seq == ack.seq) {
             kept.acked = kept.losses.len().min(ack.received_through as usize);
         }
-        let waiting = self.outbox.is_empty() && self.current.end.is_some() && self.done.is_none();
+        let stands = self.current.end.is_some() || self.at_rung();
+        let waiting = self.outbox.is_empty() && stands && self.done.is_none();
+        if let Some(done) = ack.go_on
+            && ack.seq == self.current.seq
+            && done == self.current.losses.len() as u64
+        {
+            self.passed = done;
+        }
         match ack.directive {
             Some(next) if waiting && ack.seq == self.current.seq => self.enter(next),
             Some(next) if next.action == Action::Done(DoneReason::Cancelled) => {
@@ -213,9 +234,13 @@ impl Whole {
 
     /// No answer comes.
     pub fn silence(&mut self) {
+        if self.at_rung() {
+            self.current.end = Some(Some(StoppedBecause::NoAnswer));
+        }
         let Some(end) = self.current.end.filter(|_| self.done.is_none()) else { return };
         let stopped = matches!(end, Some(StoppedBecause::Rule(_)));
-        if matches!(end, Some(StoppedBecause::Interrupt(_))) && self.directive.fallback.is_none() {
+        let interrupted = matches!(end, Some(StoppedBecause::Interrupt(_)));
+        if interrupted && self.directive.fallback.is_none() {
             return; // its work is not done: it waits for the answer
         }
         let next =
@@ -225,7 +250,7 @@ impl Whole {
             Some(fallback) => {
                 // An interrupt ends a directive before the step that its fallback counts on.
                 let early = (self.current.losses.len() as u64) < self.directive.run().unwrap().steps();
-                self.refilled |= early && !stopped;
+                self.refilled |= early && interrupted;
                 self.enter(*fallback);
             }
             None => {

@@ -77,6 +77,7 @@ fn encode_run(run: &Run) -> pb::Run {
         stage: run.stage,
         trial: run.trial,
         validate_at: run.validate_at.clone(),
+        rungs: run.rungs.clone(),
     }
 }
 
@@ -162,6 +163,7 @@ mod tests {
             stage: 1,
             trial: Some(trial),
             validate_at: vec![2, 7],
+            rungs: vec![2, 3],
         }
     }
 
@@ -182,6 +184,7 @@ mod tests {
         assert_eq!((sent.phase(), sent.batches()), (pb::Phase::Trial, pb::run::Batches::Replay));
         assert_eq!((sent.trial, sent.stage, sent.stop_if.len()), (Some(2), 1, 2));
         assert_eq!(sent.validate_at, [2, 7]);
+        assert_eq!(sent.rungs, [2, 3]);
         assert_eq!((sent.lr[1].exponent, sent.lr[1].origin, sent.lr[1].of), (-0.5, 2.0, 4));
         assert_eq!(wire.slot_ops[0].kind(), pb::slot_op::Kind::Save);
         let fallback = wire.fallback.unwrap();

@@ -37,6 +37,7 @@ pub(in crate::rpc) fn decode(wire: Option<pb::Report>) -> Result<(String, Report
         validations: wire.validations.iter().map(|v| Validation { offset: v.offset, loss: v.loss }).collect(),
         finished: wire.finished,
         stopped_because,
+        at_rung: wire.at_rung,
     };
     violations.finish(&wire.job.clone(), Some((wire.job, report)))
 }
@@ -46,6 +47,7 @@ fn cause(wire: pb::StoppedBecause) -> Option<StoppedBecause> {
     Some(match wire.cause? {
         Cause::StopRule(stop) => StoppedBecause::Rule(Stop { rule: stop.rule, offset: stop.offset }),
         Cause::Interrupt(number) => StoppedBecause::Interrupt(number),
+        Cause::NoAnswer(_) => StoppedBecause::NoAnswer,
     })
 }
 
@@ -63,6 +65,7 @@ pub(in crate::rpc) fn encode(ack: &Ack) -> pb::Ack {
         durable_seq: ack.durable_seq,
         directive: ack.directive.as_ref().map(|d| directive::encode(d, ack.session)),
         interrupt: ack.interrupt,
+        go_on: ack.go_on,
     }
 }
 
@@ -83,6 +86,7 @@ mod tests {
             validations: vec![pb::Validation { offset: 4, loss: 0.5 }],
             finished: true,
             stopped_because: Some(pb::StoppedBecause { cause }),
+            at_rung: false,
         };
         let (name, report) = decode(Some(wire)).unwrap();
         assert_eq!((name.as_str(), report.seq, report.first_offset), ("j", 2, 3));

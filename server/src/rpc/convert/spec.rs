@@ -7,7 +7,7 @@ use autolrs_core::{
     spec::{
         self, ClrOptions, ConstantOptions, CosineOptions, JobSpec, LossBound, Objective, OneCycleOptions,
         OpenBudget, PaperOptions, PolicySpec, ReplayOptions, ResolvedSpec, ScanOptions, SgdrOptions,
-        StepOptions, WsdOptions,
+        StagedOptions, StepOptions, WsdOptions,
     },
 };
 use autolrs_proto::v1 as pb;
@@ -70,6 +70,11 @@ fn policy(wire: pb::job_spec::Policy, violations: &mut Violations) -> PolicySpec
             warmup_lr: p.warmup_lr,
             forecaster: forecaster(p.forecaster, violations),
             objective: objective(p.objective, violations),
+        }),
+        Wire::Staged(p) => PolicySpec::Staged(StagedOptions {
+            tau: p.tau,
+            trial_fraction: p.trial_fraction,
+            cooldown_fraction: p.cooldown_fraction,
         }),
         Wire::Constant(p) => PolicySpec::Constant(ConstantOptions { lr: p.lr, warmup_steps: p.warmup_steps }),
         Wire::Cosine(p) => PolicySpec::Cosine(CosineOptions {
@@ -202,6 +207,11 @@ fn encode_policy(policy: &PolicySpec) -> pb::job_spec::Policy {
             forecaster: p.forecaster.map(|forecaster| encode_forecaster(forecaster).into()),
             objective: p.objective.map(|objective| encode_objective(objective).into()),
         }),
+        PolicySpec::Staged(p) => Wire::Staged(pb::StagedPolicy {
+            tau: p.tau,
+            trial_fraction: p.trial_fraction,
+            cooldown_fraction: p.cooldown_fraction,
+        }),
         PolicySpec::Constant(p) => {
             Wire::Constant(pb::ConstantPolicy { lr: p.lr, warmup_steps: p.warmup_steps })
         }
@@ -267,6 +277,11 @@ mod tests {
             Wire::Scan(scan),
             Wire::Scan(pb::ScanPolicy::default()),
             Wire::Paper(paper),
+            Wire::Staged(pb::StagedPolicy {
+                tau: Some(100),
+                trial_fraction: Some(0.2),
+                cooldown_fraction: Some(0.4),
+            }),
             Wire::Constant(pb::ConstantPolicy { lr: Some(0.1), warmup_steps: Some(3) }),
             Wire::Cosine(pb::CosinePolicy { lr: Some(0.1), warmup_steps: None, end_factor: Some(0.1) }),
             Wire::Wsd(pb::WsdPolicy { lr: None, warmup_steps: Some(3), cooldown_steps: Some(4) }),

@@ -14,7 +14,6 @@
 //! training loss until tau has reached tau_max, the validation loss after (`objective.rs`). The warm-up is not
 //! searched, and there is no cooldown.
 
-mod level;
 mod objective;
 mod search;
 mod stretch;
@@ -22,6 +21,7 @@ mod stretch;
 use super::{
     Advice, Change, CommitNote, Context, Notes, OpenSearch, Policy, Segment, Spent, TrialNote, TrialOutcome, downsample,
     guard::{SafeSlots, slot_of},
+    level::{self, Level},
     limits::kept_bound,
     line::{Next, broken, from, go_on},
     stage_end,
@@ -33,7 +33,6 @@ use crate::{
     spec::{LrRange, ResolvedPaper, ResolvedSpec},
     stop_rules::Stop,
 };
-use level::Level;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use search::Search;
 use serde::{Deserialize, Serialize};

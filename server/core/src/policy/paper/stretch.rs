@@ -30,6 +30,7 @@ impl Paper {
                     stop_if: vec![StopIf::NonFinite],
                     stage: self.stage,
                     trial: Some(trial),
+                    rungs: Vec::new(),
                     validate_at: self.validate_at(trial_steps),
                 };
                 self.trial(run, left)

@@ -29,6 +29,7 @@ pub(super) fn trial(search: &Search, options: &ResolvedScan, cx: &Context<'_>) -
         stage: 0,
         trial: Some(search.trials()),
         validate_at: Vec::new(),
+        rungs: Vec::new(),
     };
     let budget = cx.spec.budget;
     let law = search.best().map_or(Law::Held, |_| Law::new(options, budget));

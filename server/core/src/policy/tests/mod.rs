@@ -7,6 +7,7 @@ mod scan;
 mod scan_fine_tuning;
 mod scan_guards;
 mod scan_open;
+mod staged;
 mod surface;
 
 use super::{Context, Notes, PolicyState, Segment, SlotEntry, Spent};
@@ -45,6 +46,8 @@ pub(super) struct Trace {
     pub(super) plans: Vec<Plan>,
     /// Of the steps that were kept.
     pub(super) committed: Vec<(f64, f64)>,
+    /// Trials that the policy ended at a rung, after so many steps.
+    pub(super) cut: Vec<u64>,
     /// Largest number of slots held at once.
     pub(super) most_slots: usize,
 }
@@ -65,11 +68,21 @@ impl Trace {
     }
 }
 
+/// How a segment ended.
+enum End {
+    Completed,
+    Stopped(Stop),
+    /// At a rung; with what follows.
+    Cut(Box<Plan>),
+}
+
 /// The trainer's own state: what a slot holds.
 #[derive(Clone)]
 struct State<S> {
     surface: S,
     batch: u64,
+    /// Steps of a trial in it: (LR, loss).
+    tried: Vec<(f64, f64)>,
 }
 
 /// Trains a job to its end. `fault` may replace the loss of a step: (its run, total steps before it, loss).
@@ -118,7 +131,7 @@ fn simulate<S: Surface>(
     fault: impl FnMut(&Run, u64, f64) -> f64,
 ) -> Trace {
     let spec = resolve(spec).unwrap();
-    let trainer = State { surface, batch: 0 };
+    let trainer = State { surface, batch: 0, tried: Vec::new() };
     let policy = PolicyState::new(&spec);
     let mut sim = Sim {
         spec,
@@ -158,6 +171,9 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
             self.trace.slot_ops.push(plan.slot_ops.clone());
             plan.slot_ops.iter().for_each(|op| self.operate(*op, seq));
             self.trace.plans.push(plan.clone());
+            if plan.run().is_none_or(|run| run.phase != Phase::Trial) {
+                self.keep_trial();
+            }
             let run = match plan.action {
                 Action::Run(_) if self.trace.spent.total() >= steps => break,
                 Action::Done(reason) => {
@@ -166,7 +182,17 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
                 }
                 Action::Run(run) => run,
             };
-            let (losses, validations, stop) = self.run(&run);
+            let (losses, validations, end) = self.run(&run);
+            let stop = match end {
+                End::Cut(next) => {
+                    self.trace.segments.push((run, None));
+                    self.trace.cut.push(losses.len() as u64);
+                    plan = *next;
+                    continue;
+                }
+                End::Stopped(stop) => Some(stop),
+                End::Completed => None,
+            };
             self.trace.segments.push((run.clone(), stop));
             plan = self.decide(|policy, cx, notes| {
                 let segment = Segment { run: &run, losses: &losses, validations: &validations };
@@ -196,11 +222,20 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
         plan
     }
 
+    /// Training goes on from a trial: its steps are kept.
+    fn keep_trial(&mut self) {
+        let tried = std::mem::take(&mut self.trainer.tried);
+        self.trace.spent.search -= tried.len() as u64;
+        self.trace.spent.committed += tried.len() as u64;
+        self.trace.committed.extend(tried);
+    }
+
     fn operate(&mut self, op: SlotOp, seq: u64) {
         let spent = &mut self.trace.spent;
         match op {
             SlotOp::Save(slot) => {
-                self.slots.insert(slot, SlotEntry { seq, committed: spent.committed });
+                let (committed, tried) = (spent.committed, self.trainer.tried.len() as u64);
+                self.slots.insert(slot, SlotEntry { seq, committed, tried });
                 let batch = self.next_batch;
                 self.saved.insert(slot, State { batch, ..self.trainer.clone() });
             }
@@ -219,7 +254,7 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
         self.trace.most_slots = self.trace.most_slots.max(self.slots.len());
     }
 
-    fn run(&mut self, run: &Run) -> (Vec<f64>, Vec<Validation>, Option<Stop>) {
+    fn run(&mut self, run: &Run) -> (Vec<f64>, Vec<Validation>, End) {
         assert!(run.batches == Batches::Fresh || self.can.replay, "this trainer can't replay");
         assert!(run.validate_at.is_empty() || self.can.validate, "this trainer can't validate");
         let mut validations = Vec::new();
@@ -233,8 +268,17 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
             let loss = (self.fault)(run, total, self.trainer.surface.step(lr, batch));
             batch += 1;
             losses.push(loss);
-            if run.phase != Phase::Trial {
-                self.trace.committed.push((lr, loss));
+            match run.phase {
+                Phase::Trial => self.trainer.tried.push((lr, loss)),
+                _ => self.trace.committed.push((lr, loss)),
+            }
+            let done = losses.len() as u64;
+            let rung =
+                run.is_rung(done, self.spec.switch_every) && judge.stop().is_none() && loss.is_finite();
+            if let Some(plan) = rung.then(|| self.at_rung(run, &losses)).flatten() {
+                self.next_batch = self.next_batch.max(batch);
+                self.trace.spent.search += done;
+                return (losses, validations, End::Cut(Box::new(plan)));
             }
             if let Some(stop) = judge.push(loss) {
                 end = end.min(switch_point(stop.offset, self.spec.switch_every, run.steps()));
@@ -251,7 +295,23 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
             Phase::Trial => self.trace.spent.search += steps,
             _ => self.trace.spent.committed += steps,
         }
-        (losses, validations, judge.stop())
+        (losses, validations, judge.stop().map_or(End::Completed, End::Stopped))
+    }
+
+    /// Asks a copy of the policy twice; it becomes the policy if the trial is to end.
+    fn at_rung(&mut self, run: &Run, losses: &[f64]) -> Option<Plan> {
+        let segment = Segment { run, losses, validations: &[] };
+        let spent = Spent { search: self.trace.spent.search + losses.len() as u64, ..self.trace.spent };
+        let Can { replay, validate } = self.can;
+        let cx = Context { spec: &self.spec, spent, slots: &self.slots, replay, validate };
+        let ask = |notes: &mut Notes| {
+            let mut copy = self.policy.clone();
+            copy.get_mut().at_rung(&segment, &cx, notes).map(|plan| (copy, Plan::from(plan)))
+        };
+        let (policy, plan) = ask(&mut self.trace.notes)?;
+        assert_eq!(ask(&mut Notes::default()), Some((policy.clone(), plan.clone())));
+        self.policy = policy;
+        Some(plan)
     }
 }
 
@@ -272,6 +332,8 @@ fn check(plan: &Plan, budget: u64, top: bool) {
     assert!(run.stop_if.contains(&StopIf::NonFinite));
     assert!(run.stop_if.iter().all(StopIf::is_valid), "{:?}", run.stop_if);
     assert_eq!(run.trial.is_some(), run.phase == Phase::Trial);
+    assert!(run.rungs.is_sorted() && run.rungs.iter().all(|&rung| rung < run.steps()));
+    assert!(run.rungs.is_empty() || top && run.phase == Phase::Trial && plan.fallback.is_some());
     assert!(plan.fallback_on_stop.is_some(), "an unattended stop needs a restore");
     let left = budget - run.steps();
     let end_of_trial = top && run.phase == Phase::Trial;

@@ -41,6 +41,18 @@ impl Level {
         Some(Self { mean, noise: noise::noise_sd(losses), rise })
     }
 
+    /// The same, where a loss may also reach what any of `losses` has reached.
+    #[must_use]
+    pub(super) fn reaching(self, losses: &[f64]) -> Self {
+        let rise = losses.iter().fold(self.rise, |rise: f64, y| rise.max(finite(y - self.mean)));
+        Self { rise, ..self }
+    }
+
+    /// m.
+    pub(super) fn mean(&self) -> f64 {
+        self.mean
+    }
+
     /// The ema, from m, above m + max(0.5 abs m, 8 s1, r) with a lower bound, else above m + max(8 s1, r); abs m is the
     /// distance from the bound.
     pub(super) fn guard(&self, bound: Option<f64>) -> StopIf {
