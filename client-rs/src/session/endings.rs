@@ -13,6 +13,13 @@ use autolrs_core::{
 };
 
 /// Nothing can follow a directive yet that has ended.
+///
+/// ```
+/// # use autolrs_client::session::*;
+/// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(1), 0.1);
+/// machine.tick();
+/// assert_eq!(machine.ready(), Err(NotReady::Losses(LossesMissing { offset: 1 })));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotReady {
     /// Losses of its steps are still to be delivered.
