@@ -8,6 +8,9 @@ use crate::{
     stop_rules::StopIf,
 };
 
+/// Stops after which a coda ends: a loss that never recovers must not restore a slot for ever.
+const MAX_STOPS: u32 = 5;
+
 /// The next segment of `line` (at least one step) and what remains of the line. A segment that breaks restores `SAFE`,
 /// saved at its start, and runs what it may still run of the line at half the LR.
 pub(super) fn go_on(line: &[Piece], phase: Phase, stage: u32) -> (Plan, Vec<Piece>) {
@@ -45,10 +48,10 @@ fn committed(phase: Phase, stage: u32, lr: Vec<Piece>) -> Run {
     Run { phase, batches: Batches::Fresh, lr, stop_if, stage, trial: None, rungs, validate_at }
 }
 
-/// What follows a stop in a coda, and what remains of the line: the directive's own `fallback_on_stop`, in parts if it
-/// is too long for one; without one the job has failed.
-pub(super) fn stopped(directive: &Directive, slot: Slot) -> (FromSlot, Vec<Piece>) {
-    let own = directive.fallback_on_stop.as_deref();
+/// What follows a stop in a coda that was stopped `before`, and what remains of the line: the directive's own
+/// `fallback_on_stop`, in parts if it is too long for one; without one, or after too many stops, the job has failed.
+pub(super) fn stopped(directive: &Directive, slot: Slot, before: u32) -> (FromSlot, Vec<Piece>) {
+    let own = directive.fallback_on_stop.as_deref().filter(|_| before < MAX_STOPS);
     if let Some(run) = own.and_then(Directive::run).filter(|run| run.steps() > MAX_RUN_STEPS) {
         let slot = own.and_then(restored).unwrap_or(slot);
         return from_slot(slot, &run.lr, run.phase, run.stage);
@@ -88,4 +91,32 @@ pub(super) fn warm_and_cool(steps: u64, lr: f64) -> Vec<Piece> {
     let warmup = steps / 5;
     let pieces = [Piece::warmup(warmup, lr), Piece::cooldown(steps - warmup, lr)];
     pieces.into_iter().filter(|piece| piece.steps > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The directive of a long line, with what it does after a stop.
+    fn directive(steps: u64) -> Directive {
+        let at = |seq, slot_ops, fallback_on_stop| Directive {
+            seq,
+            slot_ops,
+            action: Action::Run(committed(Phase::Stable, 0, vec![Piece::constant(steps, 0.1)])),
+            committed_step_at_start: 0,
+            fallback: None,
+            fallback_on_stop,
+        };
+        at(1, Vec::new(), Some(Box::new(at(2, vec![SlotOp::Restore(Slot::Safe)], None))))
+    }
+
+    #[test]
+    fn a_loss_that_never_recovers_ends_the_job() {
+        for steps in [10, 10 * MAX_RUN_STEPS] {
+            let after = |stops| stopped(&directive(steps), Slot::Safe, stops).0;
+            assert!((0..MAX_STOPS).all(|stops| after(stops).plan().run().is_some()));
+            let failed = FromSlot::done(Slot::Safe, DoneReason::Failed(Failure::Unstable));
+            assert_eq!(after(MAX_STOPS), failed);
+        }
+    }
 }

@@ -53,11 +53,11 @@ impl Job {
             return plan;
         }
         let Some(run) = current.directive.run() else { return Plan::done(DoneReason::Finished) };
-        if let Mode::Coda { .. } = &self.mode {
+        if let Mode::Coda { stops, .. } = self.mode {
             return match end {
                 End::Stopped(_) => {
-                    let (plan, rest) = coda::stopped(&current.directive, self.newest_slot());
-                    self.mode = Mode::Coda { rest };
+                    let (plan, rest) = coda::stopped(&current.directive, self.newest_slot(), stops);
+                    self.mode = Mode::Coda { rest, stops: stops + 1 };
                     plan.into()
                 }
                 _ => self.coda(&self.coda_line(run, current.progress.received()), run.phase, run.stage),
@@ -74,10 +74,18 @@ impl Job {
     /// What is left of a coda after `done` steps of `run`.
     pub(super) fn coda_line(&self, run: &Run, done: u64) -> Vec<Piece> {
         let rest = match &self.mode {
-            Mode::Coda { rest } => rest.as_slice(),
+            Mode::Coda { rest, .. } => rest.as_slice(),
             Mode::Policy => &[],
         };
         [&lr_pieces::cut(&run.lr, done).1, rest].concat()
+    }
+
+    /// Times that a coda was stopped.
+    fn stops(&self) -> u32 {
+        match self.mode {
+            Mode::Coda { stops, .. } => stops,
+            Mode::Policy => 0,
+        }
     }
 
     /// The next stretch of a coda, or the end where nothing is left of it.
@@ -86,7 +94,7 @@ impl Job {
             return Plan::done(DoneReason::Finished);
         }
         let (plan, rest) = coda::go_on(line, phase, stage);
-        self.mode = Mode::Coda { rest };
+        self.mode = Mode::Coda { rest, stops: self.stops() };
         plan
     }
 
@@ -233,7 +241,7 @@ impl Job {
         searched: bool,
         rows: &mut Vec<Row>,
     ) -> Ack {
-        self.mode = Mode::Coda { rest: Vec::new() };
+        self.mode = Mode::Coda { rest: Vec::new(), stops: self.stops() };
         if let (true, Some(run)) = (searched, fallback.run()) {
             let lr = run.lr.iter().flat_map(|piece| [piece.start, piece.end]).fold(0.0, f64::max);
             let why = "the trainer had no answer in time and went on with its fallback".into();

@@ -100,6 +100,8 @@ pub(crate) enum Mode {
     Coda {
         /// What follows the current directive.
         rest: Vec<Piece>,
+        /// Times that a rule has ended one of its directives.
+        stops: u32,
     },
 }
 

@@ -158,7 +158,7 @@ impl Job {
             return self.done_here(Some(search.slot), DoneReason::Finished);
         }
         let (plan, rest) = coda::from_slot(search.slot, &line, Phase::Cooldown, stage);
-        self.mode = Mode::Coda { rest };
+        self.mode = Mode::Coda { rest, stops: 0 };
         plan.into()
     }
 

@@ -199,7 +199,6 @@ impl Whole {
             finished: end.is_some(),
             stopped_because: end.flatten(),
             at_rung: self.outbox.is_empty() && to == kept.losses.len() && self.at_rung(),
-            ..Report::default()
         })
     }
 
