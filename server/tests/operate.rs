@@ -40,7 +40,7 @@ async fn jobs_are_listed_and_shown() {
     assert_eq!(training["jobs"][0]["name"], "a");
     assert_eq!(training["jobs"].as_array().map(Vec::len), Some(1));
     let show = String::from_utf8(server.command(&["jobs", "show", "a"]).await.stdout).unwrap();
-    assert!(show.contains("40 of 100: 40 committed, 0 search, 0 lost"), "{show}");
+    assert!(show.contains("40 of 100 steps: 40 committed, 0 search (0.0 %), 0 lost"), "{show}");
     let shown = server.command(&["jobs", "show", "a", "--output", "json"]).await;
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
     assert_eq!((&shown["state"], &shown["steps"]["committed"]), (&"training".into(), &40.into()));
