@@ -177,11 +177,11 @@ async fn a_job_is_updated_in_flight_and_a_killed_server_remembers() {
         "{:?}",
         model.line.len()
     );
-    let text = says(&server, &["show", "a"]).await;
+    let text = says(&server, &["show", "a"]).await + &says(&server, &["stages", "a"]).await;
     for part in [
-        "labels           run=1, team=x",
+        "labels      run=1, team=x",
         "600 of 600",
-        "stage 0: 2.000e-2",
+        "stage 0: LR 0.02",
         "an operator set it",
         "600 steps, not 1000",
     ] {

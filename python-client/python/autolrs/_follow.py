@@ -177,7 +177,8 @@ class Follower(ABC):
             self._session.losses(pending)
 
     def _advance(self) -> None:
-        """Waits for the next directive, or for the word to go on at a rung. If the wait is interrupted, `steps` waits again before its next batch."""
+        """Waits for the next directive, or for the word to go on at a rung. If the wait is interrupted, `steps` waits
+        again before its next batch."""
         self._live = False
         self._waiting = True
         self._open_session().next()
