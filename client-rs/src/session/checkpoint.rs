@@ -256,7 +256,7 @@ impl Machine {
     /// use autolrs_core::{directive::*, job::Opened, lr_pieces::Piece};
     /// # let run = Run {
     /// #     phase: Phase::Stable, batches: Batches::Fresh, lr: vec![Piece::constant(9, 0.5)], stop_if: vec![],
-    /// #     stage: 0, trial: None, rungs: Vec::new(),
+    /// #     stage: 0, trial: None, rungs: Vec::new(), validate_at: Vec::new(),
     /// # };
     /// # let directive = Directive {
     /// #     seq: 1, slot_ops: vec![], action: Action::Run(run), committed_step_at_start: 0,

@@ -39,6 +39,7 @@ impl Machine {
         self.slots.push(directive.seq, directive.slot_ops.iter().copied());
         self.done = reason(&directive);
         self.entered += 1;
+        self.begun = false;
         let next = Track::new(directive, self.switch_every);
         let previous = std::mem::replace(&mut self.track, next);
         if previous.segment.seq > 0 {

@@ -104,6 +104,8 @@ pub struct Machine {
     fallback_lr: f64,
     notices: Vec<String>,
     told_detached: bool,
+    /// The trainer has taken up the directive in force.
+    begun: bool,
 }
 
 /// How the machine stands with its server.
@@ -167,7 +169,7 @@ impl Machine {
     /// use autolrs_core::{directive::*, job::Opened, lr_pieces::Piece};
     /// let run = Run {
     ///     phase: Phase::Stable, batches: Batches::Fresh, lr: vec![Piece::constant(2, 0.5)], stop_if: vec![],
-    ///     stage: 0, trial: None, rungs: Vec::new(),
+    ///     stage: 0, trial: None, rungs: Vec::new(), validate_at: Vec::new(),
     /// };
     /// let directive = Directive {
     ///     seq: 1, slot_ops: vec![SlotOp::Save(Slot::Safe)], action: Action::Run(run), committed_step_at_start: 0,
@@ -246,6 +248,7 @@ impl Machine {
             fallback_lr,
             notices: Vec::new(),
             told_detached: false,
+            begun: true,
         }
     }
 
@@ -300,7 +303,8 @@ impl Machine {
         self.settle(self.paused);
     }
 
-    /// What the trainer has to do before its next step; never [`Status::LrChanged`].
+    /// What the trainer has to do before its next step; never [`Status::LrChanged`]. A directive that came while the
+    /// trainer was at something else is not begun by its status: [`Status::Ended`] until [`Machine::take_slot_ops`].
     ///
     /// ```
     /// # use autolrs_client::session::*;
@@ -308,7 +312,7 @@ impl Machine {
     /// assert_eq!(machine.status(), Status::GoOn);
     /// ```
     pub fn status(&mut self) -> Status {
-        self.status_after(self.track.lr())
+        if self.begun { self.status_after(self.track.lr()) } else { Status::Ended }
     }
 
     /// A validation loss of the state after the steps run so far. On [`Status::Validate`] it is the answer; one that is
@@ -353,6 +357,7 @@ impl Machine {
     /// assert!(machine.take_slot_ops().is_empty());
     /// ```
     pub fn take_slot_ops(&mut self) -> Vec<SlotOp> {
+        self.begun = true;
         self.slots.take(self.total)
     }
 
@@ -423,6 +428,7 @@ impl Machine {
 
     fn step(&mut self) -> Option<f64> {
         let lr = self.track.step()?;
+        self.begun = true;
         self.total += 1;
         if !self.track.in_trial() {
             self.committed_lr = Some(lr);

@@ -91,6 +91,20 @@ fn a_directive_is_run_reported_and_followed() {
     assert_eq!((m.take_slot_ops(), m.due()), (vec![Save(Slot::Safe)], Due::Heartbeat));
 }
 
+/// A trainer that measures a validation loss, or only looks at the status, while the answer comes.
+#[test]
+fn a_directive_that_came_unseen_is_begun_by_its_slot_operations() {
+    let mut m = machine(validated(&[1], run(1, Phase::Trial, 1, 0.1)));
+    assert_eq!(m.record(1.0), Status::Validate);
+    m.validation(0.5);
+    m.handle_ack(next(1, with(&[Save(Slot::Stage)], run(2, Phase::Trial, 3, 0.2))));
+    assert_eq!(
+        (m.status(), m.status(), m.waiting(), m.ready()),
+        (Status::Ended, Status::Ended, false, Ok(()))
+    );
+    assert_eq!((m.take_slot_ops(), m.status()), (vec![Save(Slot::Stage)], Status::GoOn));
+}
+
 #[test]
 fn no_step_is_run_after_the_end() {
     let mut m = machine(run(1, Phase::Stable, 1, 0.1));
