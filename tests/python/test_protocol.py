@@ -27,6 +27,7 @@ LEVEL = message("LrPiece", steps=300, shape="SHAPE_CONSTANT", start=0.02, end=0.
 
 SPECS: dict[str, dict[str, Any]] = {
     "scan": {**SEARCH, "scan": message("ScanPolicy")},
+    "staged": {**SEARCH, "staged": message("StagedPolicy")},
     "paper": {**SEARCH, "lr_max": 1.0, "paper": message("PaperPolicy", tau=100, tau_max=200, candidates=4)},
     "constant": {**PLAIN, "constant": message("ConstantPolicy")},
     "cosine": {**PLAIN, "cosine": message("CosinePolicy", warmup_steps=10)},

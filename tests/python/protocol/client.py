@@ -42,6 +42,8 @@ class Trainer:
         self.line: list[Step] = []
         # The LR of every step that is kept.
         self.kept: list[float] = []
+        # The same of the trial's steps that the weights hold: kept if training goes on from its end.
+        self.tried: list[float] = []
         self.slots: dict[int, Any] = {}
         self.fresh = self.position = 0
         self.interrupts: list[tuple[int, int]] = []
@@ -69,19 +71,21 @@ class Trainer:
             return False
         directive = self.directive
         self.losses, self.validations = [], []
-        end = self._train()
-        ack = self.send(self._report(0, finished=True, **end))
+        end, ack = self._train()
+        if ack is None:
+            ack = self.send(self._report(0, finished=True, **end))
         assert ack.HasField("directive") and ack.seq == directive.seq, "an end is answered with what follows it"
         assert ack.directive.seq > directive.seq and ack.directive.session == self.session
         self.directive = ack.directive
         return True
 
-    def _train(self) -> dict[str, Any]:
-        """Runs the segment; what the last report says of its end."""
+    def _train(self) -> tuple[dict[str, Any], Any]:
+        """Runs the segment; what the last report says of its end, or the answer that ended it at a rung."""
         run, losses = self.directive.run, self.losses
         lrs, phase = lr_line(run.lr), name("Phase", run.phase)
         assert [rule for rule in run.stop_if if rule.WhichOneof("rule") == "non_finite"]
         end, stopped, interrupt, sent = len(lrs), None, None, 0
+        rungs = {switch_point(rung, self.every, end) for rung in run.rungs} - {end}
         if name("Run.Batches", run.batches) == "BATCHES_REPLAY":
             assert self.replay, "replay was not offered"
         while len(losses) < end:
@@ -89,8 +93,7 @@ class Trainer:
             self.position += 1
             self.fresh = max(self.fresh, self.position)
             self.line.append(Step(self.directive.seq, phase, lrs[len(losses)], loss))
-            if phase != "PHASE_TRIAL":
-                self.kept.append(lrs[len(losses)])
+            (self.tried if phase == "PHASE_TRIAL" else self.kept).append(lrs[len(losses)])
             losses.append(loss)
             if stopped is None:
                 stopped = first_match(run.stop_if, losses)
@@ -100,6 +103,11 @@ class Trainer:
                 assert self.validate, "validations were not offered"
                 measured = message("Validation", offset=len(losses), loss=self.network.validation_loss())
                 self.validations.append(measured)
+            if len(losses) in rungs and stopped is None:
+                ack = self.send(self._report(0, at_rung=True))
+                if ack.HasField("directive"):
+                    return {}, ack
+                assert ack.go_on == len(losses), "at a rung the answer is a directive or the word to go on"
             if len(losses) % REPORT_EVERY == 0 and len(losses) < end:
                 if self.on_report is not None:
                     self.on_report(self)
@@ -108,11 +116,11 @@ class Trainer:
                 interrupt = ack.interrupt if ack.HasField("interrupt") else interrupt
             if interrupt is not None and stopped is None and len(losses) % self.every == 0 and len(losses) < end:
                 self.interrupts.append((self.directive.seq, len(losses)))
-                return {"stopped_because": message("StoppedBecause", interrupt=interrupt)}
+                return {"stopped_because": message("StoppedBecause", interrupt=interrupt)}, None
         if stopped is None:
-            return {}
+            return {}, None
         rule = message("StoppedBecause.StopRule", rule=stopped[0], offset=stopped[1])
-        return {"stopped_because": message("StoppedBecause", stop_rule=rule)}
+        return {"stopped_because": message("StoppedBecause", stop_rule=rule)}, None
 
     def _report(self, first: int, **end: Any) -> Any:
         fields = {"job": self.job, "session": self.session, "seq": self.directive.seq, "first_offset": first}
@@ -127,16 +135,20 @@ class Trainer:
         for op in ops:
             kind = name("SlotOp.Kind", op.kind)
             if kind == "KIND_SAVE":
-                self.slots[op.slot] = (self.network.state(), self.fresh, len(self.kept))
+                self.slots[op.slot] = (self.network.state(), self.fresh, len(self.kept), list(self.tried))
             elif kind == "KIND_RESTORE":
-                state, restored, kept = self.slots[op.slot]
+                state, restored, kept, tried = self.slots[op.slot]
                 self.network.load(state)
                 del self.kept[kept:]
+                self.tried = list(tried)
             else:
                 assert kind == "KIND_DROP"
                 del self.slots[op.slot]
         self.position = self.fresh
         run = self.directive.run
+        if name("Phase", run.phase) != "PHASE_TRIAL":
+            self.kept += self.tried
+            self.tried = []
         if restored is not None and name("Run.Batches", run.batches) == "BATCHES_REPLAY":
             self.position = restored
 

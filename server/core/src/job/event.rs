@@ -140,6 +140,7 @@ pub struct Effects {
 }
 
 /// The answer to an event.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and most are acks")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// To [`Event::Open`].

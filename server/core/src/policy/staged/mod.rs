@@ -93,7 +93,7 @@ impl Policy for Staged {
             At::Search { .. } => {
                 let forecast = search::forecast(losses, self.judgement());
                 let outcome = forecast.map_or(TrialOutcome::Diverged, |_| TrialOutcome::Completed);
-                return self.after_trial(segment, outcome, forecast, cx, notes).into();
+                self.after_trial(segment, outcome, forecast, cx, notes).into()
             }
             At::Stage { done } => {
                 *done += losses.len() as u64;

@@ -19,6 +19,7 @@ const MAX_LOWERED: u32 = 3;
 const REMEMBERED: usize = 32;
 
 /// What follows a trial.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it lives for one call")]
 pub(super) enum Follow {
     /// Training goes on from its end.
     Here(Option<Next>),
