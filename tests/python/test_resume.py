@@ -88,7 +88,13 @@ def test_server_killed_in_the_middle_of_a_run(server: Server) -> None:
 
 def start_trainer(server: Server, directory: Path, pause: float) -> subprocess.Popen[str]:
     command = [sys.executable, str(TRAINER), server.address, "toy", "800", str(directory), "--pause", str(pause)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=heed_ctrl_c)
+
+
+def heed_ctrl_c() -> None:
+    """A shell that starts the tests in the background has them ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_trainer_killed_three_times(server: Server, tmp_path: Path) -> None:
