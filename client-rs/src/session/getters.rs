@@ -132,7 +132,7 @@ impl Machine {
         self.track.offset()
     }
 
-    /// How many of its losses must have been delivered by now; see [`Status::WantLosses`]. At a switch point all but
+    /// How many of its losses must have been delivered by now; see [`super::Status::WantLosses`]. At a switch point all but
     /// the last `switch_every - 1`.
     ///
     /// ```

@@ -3,7 +3,7 @@
 //! [`simulate`] carries every directive out exactly as a trainer does: slot operations, LR pieces, replayed batches,
 //! stop rules at switch points. The decisions are those that a server would give for the same losses.
 //!
-//! **Regret** is the true loss at the end minus that of the best schedule in [`reference`]: what a user who had tuned
+//! **Regret** is the true loss at the end minus that of the best schedule in [`reference()`]: what a user who had tuned
 //! by hand, with many full runs, would have got on this very surface with the same budget and noise.
 
 pub mod noise;

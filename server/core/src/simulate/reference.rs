@@ -43,7 +43,7 @@ pub fn reference<S: Surface>(surface: &S, steps: u64, range: LrRange) -> Referen
     best
 }
 
-/// LRs from `lo` to `hi`, [`PER_DECADE`] or a few more per decade.
+/// LRs from `lo` to `hi`, `PER_DECADE` or a few more per decade.
 pub fn grid(range: LrRange) -> Vec<f64> {
     let (lo, hi) = (libm::log10(range.lo), libm::log10(range.hi));
     let gaps = libm::ceil((hi - lo) * PER_DECADE - 1e-9).max(1.0) as u32;

@@ -3,11 +3,11 @@
 //! Each file states its equations, its optimum and where it diverges. LRs are in the surface's own unit, in which it
 //! diverges above 1 (the quadratic: above 2 / its largest curvature); [`Synthetic`] puts that limit elsewhere.
 
-mod curves;
-mod drift;
-mod edge;
-mod power_law;
-mod quadratic;
+pub mod curves;
+pub mod drift;
+pub mod edge;
+pub mod power_law;
+pub mod quadratic;
 
 pub use curves::{Curve, CurveError, Curves};
 pub use drift::Drift;
