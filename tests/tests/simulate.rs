@@ -7,11 +7,11 @@ use autolrs_core::{
         Segment, Trace, simulate,
         surface::{Settings, SurfaceName, Synthetic},
     },
-    spec::{self, PaperOptions, PolicySpec, ScanOptions, WsdOptions},
+    spec::{self, PaperOptions, PolicySpec, ScanOptions, StagedOptions, WsdOptions},
 };
 use autolrs_proto::v1::{
     self as pb, Capabilities, CreateJobRequest, OpenSessionRequest, PaperPolicy, Report, ScanPolicy,
-    StoppedBecause, WsdPolicy, job_spec::Policy, stopped_because::Cause,
+    StagedPolicy, StoppedBecause, WsdPolicy, job_spec::Policy, stopped_because::Cause,
 };
 use autolrs_tests::{
     server::{Server, binary},
@@ -155,7 +155,8 @@ fn of_core(directive: &Directive) -> String {
         Action::Run(run) => {
             let lr: Vec<String> = run.lr.iter().map(core_piece).collect();
             let rules: Vec<String> = run.stop_if.iter().map(|rule| format!("{rule:?}")).collect();
-            let head = format!("{:?} {:?} {} {:?}", run.phase, run.batches, run.stage, run.trial);
+            let head =
+                format!("{:?} {:?} {} {:?} {:?}", run.phase, run.batches, run.stage, run.trial, run.rungs);
             format!("{head} {lr:?} {rules:?}")
         }
         Action::Done(reason) => format!("{reason:?}"),
@@ -183,7 +184,14 @@ fn of_wire(directive: &pb::Directive) -> String {
         pb::directive::Action::Run(run) => {
             let lr: Vec<String> = run.lr.iter().map(wire_piece).collect();
             let rules: Vec<String> = run.stop_if.iter().map(wire_rule).collect();
-            let head = format!("{:?} {:?} {} {:?}", run.phase(), run.batches(), run.stage, run.trial);
+            let head = format!(
+                "{:?} {:?} {} {:?} {:?}",
+                run.phase(),
+                run.batches(),
+                run.stage,
+                run.trial,
+                run.rungs
+            );
             format!("{head} {lr:?} {rules:?}")
         }
         pb::directive::Action::Done(done) if done.reason() == pb::done::Reason::Failed => {
@@ -207,8 +215,10 @@ fn wire_rule(rule: &pb::StopIf) -> String {
     text.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')')).unwrap().to_owned()
 }
 
-/// The report of a segment as the simulated trainer ran it.
-fn report(trace: &Trace, segment: &Segment, session: u64) -> Report {
+/// The report of a segment as the simulated trainer ran it; one that ended early without a stop ended at a rung.
+fn report(trace: &Trace, directive: &Directive, segment: &Segment, session: u64) -> Report {
+    let whole = directive.run().is_some_and(|run| run.steps() == segment.steps as u64);
+    let at_rung = !whole && segment.stop.is_none();
     let cause = segment
         .stop
         .map(|stop| Cause::StopRule(pb::stopped_because::StopRule { rule: stop.rule, offset: stop.offset }));
@@ -217,7 +227,8 @@ fn report(trace: &Trace, segment: &Segment, session: u64) -> Report {
         session,
         seq: segment.seq,
         train_losses: trace.steps_of(segment).iter().map(|step| step.loss).collect(),
-        finished: true,
+        finished: !at_rung,
+        at_rung,
         stopped_because: cause.map(|cause| StoppedBecause { cause: Some(cause) }),
         ..Report::default()
     }
@@ -245,7 +256,7 @@ async fn decides_the_same(policy: Policy, same: PolicySpec) -> Trace {
     let mut directive = opened.directive.unwrap();
     for (expected, segment) in trace.directives.iter().zip(&trace.segments) {
         assert_eq!(of_wire(&directive), of_core(expected));
-        let ack = advance(&server, report(&trace, segment, opened.session)).await.unwrap();
+        let ack = advance(&server, report(&trace, expected, segment, opened.session)).await.unwrap();
         directive = ack.directive.expect("the next directive");
     }
     assert!(matches!(directive.action, Some(pb::directive::Action::Done(_))));
@@ -259,6 +270,8 @@ async fn the_real_server_decides_the_same_for_the_same_losses() {
     let paper = PaperPolicy { tau: Some(200), candidates: Some(4), ..PaperPolicy::default() };
     let same = PaperOptions { tau: Some(200), candidates: Some(4), ..PaperOptions::default() };
     decides_the_same(Policy::Paper(paper), PolicySpec::Paper(same)).await;
+    decides_the_same(Policy::Staged(StagedPolicy::default()), PolicySpec::Staged(StagedOptions::default()))
+        .await;
     let hot = WsdPolicy { lr: Some(1.5), ..WsdPolicy::default() };
     let same = WsdOptions { lr: Some(1.5), ..WsdOptions::default() };
     let trace = decides_the_same(Policy::Wsd(hot), PolicySpec::Wsd(same)).await;

@@ -3,16 +3,16 @@
 #![allow(clippy::float_cmp)] // to the bit
 
 use autolrs_core::{
-    directive::{Action, DoneReason, Phase},
+    directive::{Action, Directive, DoneReason, Phase},
     job::{Answer, DirectiveRecord, Event, Job, Open, Row},
     lr_pieces::Cursor,
     simulate::{
-        self, Trace, Trainer,
+        self, Segment, Trace, Trainer,
         surface::{Settings, Surface, SurfaceName, Synthetic},
     },
     spec::{
         CosineOptions, JobSpec, LrRange, OpenBudget, PaperOptions, PolicySpec, ResolvedSpec, ScanOptions,
-        WsdOptions, resolve,
+        StagedOptions, WsdOptions, resolve,
     },
 };
 use std::collections::BTreeMap;
@@ -39,6 +39,7 @@ fn policies() -> Vec<ResolvedSpec> {
     [
         PolicySpec::Scan(ScanOptions::default()),
         PolicySpec::Paper(paper),
+        PolicySpec::Staged(StagedOptions::default()),
         PolicySpec::Cosine(CosineOptions::default()),
         PolicySpec::Wsd(hot),
     ]
@@ -60,7 +61,7 @@ fn each(mut test: impl FnMut(&ResolvedSpec, SurfaceName, Trace)) {
 
 #[test]
 fn the_trace_is_what_the_books_say() {
-    let mut lost = 0;
+    let (mut lost, mut kept_trials, mut cut) = (0, 0, 0);
     each(|spec, name, trace| {
         let count = |of: fn(Phase, bool) -> bool| -> u64 {
             trace.segments.iter().filter(|s| of(s.phase, s.kept)).map(|s| s.steps as u64).sum()
@@ -69,8 +70,16 @@ fn the_trace_is_what_the_books_say() {
         assert_eq!(trace.done, Some(DoneReason::Finished), "{} {name:?}", spec.policy_name());
         assert_eq!((spent.total(), trace.steps.len() as u64), (STEPS, STEPS));
         assert_eq!(spent.committed, count(|_, kept| kept));
-        assert_eq!(spent.search, count(|phase, _| phase == Phase::Trial));
-        assert_eq!(spent.lost, count(|phase, kept| phase != Phase::Trial && !kept));
+        assert_eq!(spent.search + spent.lost, count(|_, kept| !kept));
+        if spec.policy_name() == "staged" {
+            kept_trials += count(|phase, kept| phase == Phase::Trial && kept);
+            let ended_early = |(d, s): &(&Directive, &Segment)| {
+                s.stop.is_none() && s.steps < d.run().map_or(0, |run| run.steps() as usize)
+            };
+            cut += trace.directives.iter().zip(&trace.segments).filter(ended_early).count();
+        } else {
+            assert_eq!(spent.search, count(|phase, _| phase == Phase::Trial));
+        }
         assert_eq!(
             (trace.segments.len(), trace.kept_line().len() as u64),
             (trace.directives.len(), spent.committed)
@@ -79,6 +88,7 @@ fn the_trace_is_what_the_books_say() {
         lost += spent.lost;
     });
     assert!(lost > 0, "an LR of 1.3 breaks at the edge of stability");
+    assert!(kept_trials > 0 && cut > 0, "staged goes on from trials, and ends some at a rung");
 }
 
 #[test]
@@ -111,15 +121,19 @@ fn restarted(spec: ResolvedSpec, surface: impl Surface) -> (Vec<u64>, Vec<f64>, 
             }
         }
         match effects.answer {
-            Answer::Opened(opened) => opened.directive,
-            Answer::Ack(ack) => ack.directive.unwrap(),
+            Answer::Opened(opened) => Some(opened.directive),
+            Answer::Ack(ack) => ack.directive,
             Answer::Accepted => unreachable!(),
         }
     };
     let mut trainer = Trainer::new(surface, spec.switch_every, true);
-    let mut directive = send(Event::Open(Open { replay: true, ..Open::default() }));
-    while let Some(report) = trainer.carry_out(&directive, 1) {
-        directive = send(Event::Report(report));
+    let mut directive = send(Event::Open(Open { replay: true, ..Open::default() })).unwrap();
+    trainer.begin(&directive);
+    while let Some(report) = trainer.advance(1) {
+        if let Some(next) = send(Event::Report(report)) {
+            directive = next;
+            trainer.begin(&directive);
+        }
     }
     assert!(matches!(directive.action, Action::Done(_)));
     let job: Job = postcard::from_bytes(&stored).unwrap();

@@ -14,7 +14,7 @@ use autolrs_core::{
     simulate::surface::SurfaceName,
     spec::{
         ClrOptions, ConstantOptions, CosineOptions, OneCycleOptions, PaperOptions, PolicySpec, ScanOptions,
-        SgdrOptions, StepOptions, WsdOptions,
+        SgdrOptions, StagedOptions, StepOptions, WsdOptions,
     },
 };
 use measure::{Bench, Row};
@@ -44,6 +44,7 @@ fn measure(bench: &Bench, surface: SurfaceName) -> Vec<Row> {
         ("scan", PolicySpec::Scan(ScanOptions::default())),
         ("paper", PolicySpec::Paper(PaperOptions::default())),
         ("paper+mixture", PolicySpec::Paper(mixture)),
+        ("staged", PolicySpec::Staged(StagedOptions::default())),
     ];
     let searching = searching.into_iter().map(|(name, policy)| bench.run(surface, name, policy, &references));
     let shelf = plain().map(|policy| bench.run(surface, policy.name(), policy, &references));

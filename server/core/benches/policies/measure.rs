@@ -69,7 +69,7 @@ impl Bench {
         policy: PolicySpec,
         references: &[f64],
     ) -> Row {
-        let searches = matches!(policy, PolicySpec::Scan(_) | PolicySpec::Paper(_));
+        let searches = matches!(policy, PolicySpec::Scan(_) | PolicySpec::Paper(_) | PolicySpec::Staged(_));
         let runs = self.runs(surface, policy, self.shelf_lr, references);
         let lr = (!searches).then_some(self.shelf_lr);
         Row { surface, policy: name.into(), searches, lr, tuned: 0, runs }

@@ -2,10 +2,10 @@
 //! that an operator asked for.
 
 use crate::{
-    directive::{Action, Batches, Directive, DoneReason, Failure, Phase, Run, Slot, SlotOp},
+    directive::{Action, Directive, DoneReason, Failure, Phase, Slot, SlotOp},
     lr_pieces::{self, MAX_RUN_STEPS, Piece},
     plan::{FromSlot, Keep, Plan},
-    stop_rules::StopIf,
+    policy::line::{committed, scaled},
 };
 
 /// Stops after which a coda ends: a loss that never recovers must not restore a slot for ever.
@@ -38,14 +38,7 @@ fn after_stop(rest: &[Piece], phase: Phase, stage: u32) -> FromSlot {
     if rest.is_empty() {
         return FromSlot::done(Slot::Safe, DoneReason::Finished);
     }
-    let halved = rest.iter().map(|piece| piece.scaled(0.5)).collect();
-    FromSlot::run(Slot::Safe, [], committed(phase, stage, halved))
-}
-
-fn committed(phase: Phase, stage: u32, lr: Vec<Piece>) -> Run {
-    let stop_if = vec![StopIf::NonFinite];
-    let (rungs, validate_at) = (Vec::new(), Vec::new());
-    Run { phase, batches: Batches::Fresh, lr, stop_if, stage, trial: None, rungs, validate_at }
+    FromSlot::run(Slot::Safe, [], committed(phase, stage, scaled(rest, 0.5)))
 }
 
 /// What follows a stop in a coda that was stopped `before`, and what remains of the line: the directive's own

@@ -262,7 +262,7 @@ fn stage_end(stage: u32, losses: &[f64]) -> Option<StageEndNote> {
 mod guard;
 mod level;
 mod limits;
-mod line;
+pub(crate) mod line;
 #[cfg(test)]
 mod tests;
 

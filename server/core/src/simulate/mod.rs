@@ -1,7 +1,7 @@
 //! A whole training in memory: the real [`Job`] and a trainer on a loss surface, without network, clock or threads.
 //!
 //! [`simulate`] carries every directive out exactly as a trainer does: slot operations, LR pieces, replayed batches,
-//! stop rules at switch points. The decisions are those that a server would give for the same losses.
+//! stop rules at switch points, rungs. The decisions are those that a server would give for the same losses.
 //!
 //! **Regret** is the true loss at the end minus that of the best schedule in [`reference()`]: what a user who had tuned
 //! by hand, with many full runs, would have got on this very surface with the same budget and noise.
@@ -46,21 +46,23 @@ pub fn simulate<S: Surface>(spec: ResolvedSpec, surface: S) -> Result<(Trace, S)
     let open = Open { replay: true, ..Open::default() };
     let mut next = send(&mut job, Event::Open(open), &mut trace)?;
     while let Some(directive) = next {
+        trainer.begin(&directive);
         if let Action::Done(reason) = directive.action {
-            trainer.carry_out(&directive, job.session());
             trace.done = Some(reason);
             break;
         }
-        let report = trainer.carry_out(&directive, job.session());
         trace.directives.push(directive);
-        if finish_at.take_if(|at| trainer.steps() >= *at).is_some() {
-            let finish = Finish { request_id: "finish".into(), cooldown_steps: None };
-            send(&mut job, Event::Finish(finish), &mut trace)?;
+        next = None;
+        // At a rung the answer may be to go on.
+        while next.is_none()
+            && let Some(report) = trainer.advance(job.session())
+        {
+            if finish_at.take_if(|at| report.finished && trainer.steps() >= *at).is_some() {
+                let finish = Finish { request_id: "finish".into(), cooldown_steps: None };
+                send(&mut job, Event::Finish(finish), &mut trace)?;
+            }
+            next = send(&mut job, Event::Report(report), &mut trace)?;
         }
-        next = match report {
-            Some(report) => send(&mut job, Event::Report(report), &mut trace)?,
-            None => None,
-        };
     }
     let view = job.view();
     (trace.spent, trace.warnings) = (view.spent, view.warnings);

@@ -48,7 +48,7 @@ pub struct Segment {
     pub steps: usize,
     /// The rule that ended it early.
     pub stop: Option<Stop>,
-    /// Whether its steps are part of the final state: false of trials and of what a guard rolled back.
+    /// Whether its steps are part of the final state: false of what was rolled back, as most trials are.
     pub kept: bool,
 }
 
