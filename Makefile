@@ -6,18 +6,20 @@
 #              BENCH_ROWS=tests/bench/rows.jsonl keeps the rows
 # make bench-policies   every policy on surfaces with a known optimum: final loss, regret, overhead;
 #              BENCH_ROWS=tests/bench/policies.jsonl keeps the rows
+# make bench-convergence   real trainings, five tasks, against tuned schedules at equal steps; then a hundred seeds and
+#              hostile settings: about two hours; takes up the rows in tests/bench/ and runs what they lack
 # make example-candle   a convolutional network in candle, with the searched learning rate and with constant ones;
 #              fetches and builds candle, which takes some minutes
 # make clean   removes everything that was built
 #
-# Each installs what it needs: a virtual environment in .venv, tools under target/tools, Debian's python3-torch and
-# dataset-fashion-mnist (as root with apt; else it says what to install).
+# Each installs what it needs: a virtual environment in .venv, tools under target/tools, Debian's python3-torch,
+# libopenblas0-pthread and dataset-fashion-mnist (as root with apt; else it says what to install).
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-python check fmt bench bench-policies example-candle clean server server-release
+.PHONY: help demo test test-rust test-python check fmt bench bench-policies bench-convergence example-candle clean server server-release
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .venv
@@ -30,6 +32,7 @@ BUF := npx --yes @bufbuild/buf@1.75.0
 VENV_STAMP := $(VENV)/.installed
 CLIENT_STAMP := $(VENV)/.client
 BENCH_STAMP := $(VENV)/.bench
+CONVERGENCE_STAMP := $(VENV)/.convergence
 CLIENT_SOURCES := Cargo.lock $(shell find client-rs proto server/core python-client -name '*.rs' -o -name Cargo.toml) python-client/pyproject.toml
 
 help:
@@ -72,6 +75,13 @@ bench: server-release $(CLIENT_STAMP) $(BENCH_STAMP)
 bench-policies:
 	cargo bench --locked --quiet -p autolrs-core --bench policies -- $(abspath $(BENCH_ROWS))
 
+bench-convergence: export AUTOLRS_BIN = $(TARGET)/release/autolrs
+bench-convergence: export OPENBLAS_NUM_THREADS = 1
+bench-convergence: export PYTHONPATH = tests/bench
+bench-convergence: server-release $(CLIENT_STAMP) $(CONVERGENCE_STAMP)
+	$(BIN)/python -m convergence --rows tests/bench/convergence.jsonl
+	$(BIN)/python -m convergence.robustness --rows tests/bench/robustness.jsonl
+
 example-candle: server-release
 	cargo build --locked --release --manifest-path client-rs/examples/candle/Cargo.toml --target-dir $(TARGET)/candle
 	data=$$(mktemp -d); \
@@ -96,6 +106,11 @@ $(VENV_STAMP): python-client/requirements-dev.txt python-client/setup-venv
 
 $(BENCH_STAMP): $(VENV_STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check scikit-optimize==0.10.2 'numpy<1.25' 'scipy<1.12'
+	touch $@
+
+$(CONVERGENCE_STAMP): $(VENV_STAMP)
+	python-client/setup-venv $(VENV) fortunes fortunes-min
+	$(BIN)/pip install --quiet --disable-pip-version-check schedulefree==1.4.1 prodigyopt==1.1.2
 	touch $@
 
 $(CLIENT_STAMP): $(VENV_STAMP) $(CLIENT_SOURCES)
