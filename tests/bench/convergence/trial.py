@@ -76,13 +76,13 @@ def evaluate(training: Training, progress: Progress, batch_norm: bool, part: str
     progress.optimizer.eval()
     try:
         if batch_norm:
-            _measure_norms(training)
+            measure_norms(training)
         return training.evaluate(part)
     finally:
         progress.optimizer.train()
 
 
-def _measure_norms(training: Training) -> None:
+def measure_norms(training: Training) -> None:
     """The statistics of batch norm belong to the weights that were trained; these are for the averaged ones."""
     norms = [part for part in training.model.modules() if isinstance(part, nn.BatchNorm2d)]
     for norm in norms:
