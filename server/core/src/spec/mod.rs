@@ -126,6 +126,11 @@ pub struct ScanOptions {
     pub warmup_fraction: Option<f64>,
     /// Cooldown as a share of the budget, in [0.05, 0.8]; default 0.40.
     pub cooldown_fraction: Option<f64>,
+    /// Decay of a running mean of squared gradients whose bias the optimizer does not correct (`alpha` of PyTorch's
+    /// `RMSprop`), in [0, 1); default 0: it corrects it, as Adam does, or has none, as SGD. Steps in a branch are too
+    /// large by a factor that follows from it, and `lr_factor` is multiplied by that factor; the committed LR stays at
+    /// most the best branch LR.
+    pub rms_decay: Option<f64>,
 }
 
 /// Options of `paper`.
@@ -231,6 +236,8 @@ pub struct ResolvedScan {
     pub warmup_fraction: f64,
     /// Cooldown as a share of the budget.
     pub cooldown_fraction: f64,
+    /// Decay of an uncorrected running mean of squared gradients; 0: none.
+    pub rms_decay: f64,
 }
 
 /// See [`PaperOptions`].

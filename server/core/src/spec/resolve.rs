@@ -200,11 +200,16 @@ impl Check {
         });
         let cooldown = options.cooldown_fraction.unwrap_or(0.40);
         let cooldown = self.within("scan.cooldown_fraction", cooldown, 0.05, 0.8);
+        let rms_decay = options.rms_decay.unwrap_or(0.0);
+        self.that((0.0..1.0).contains(&rms_decay), "scan.rms_decay", || {
+            format!("must be at least 0 and below 1, is {rms_decay}")
+        });
         ResolvedScan {
             range: base.range,
             lr_factor,
             warmup_fraction: self.within("scan.warmup_fraction", warmup, 0.01, 0.5),
             cooldown_fraction: if open { 0.0 } else { cooldown },
+            rms_decay,
         }
     }
 
@@ -303,6 +308,23 @@ mod tests {
         let scan = ScanOptions { lr_factor: Some(0.0), ..ScanOptions::default() };
         let negative = JobSpec { fallback_lr: Some(-1.0), policy: Some(PolicySpec::Scan(scan)), ..spec() };
         assert_eq!(fields(&negative), ["fallback_lr", "scan.lr_factor"]);
+    }
+
+    #[test]
+    fn a_decay_is_below_one() {
+        let with = |rms_decay| {
+            let options = ScanOptions { rms_decay: Some(rms_decay), ..ScanOptions::default() };
+            JobSpec { policy: Some(PolicySpec::Scan(options)), ..spec() }
+        };
+        for decay in [-0.1, 1.0, 2.0, f64::NAN, f64::INFINITY] {
+            let found = resolve(&with(decay)).unwrap_err();
+            assert_eq!(found[0].field, "scan.rms_decay");
+            let said = format!("must be at least 0 and below 1, is {decay}");
+            assert_eq!((found.len(), &found[0].description), (1, &said));
+        }
+        for decay in [0.0, 0.99, 1.0 - f64::EPSILON / 2.0] {
+            assert_eq!(fields(&with(decay)), [""; 0]);
+        }
     }
 
     #[test]

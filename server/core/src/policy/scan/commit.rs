@@ -1,6 +1,7 @@
 //! The commit: from the branches to an LR, with the reason.
 
 use super::{
+    bias::excess,
     branch::branch_dose,
     law::{self, Law},
     search::Search,
@@ -34,6 +35,10 @@ pub(super) fn commit(
         choice.best.score,
         search.trials(),
     );
+    if options.rms_decay > 0.0 {
+        let times = excess(cx.spec.budget.nominal(), options.rms_decay);
+        why += &format!("; with rms_decay {}, steps in a branch are {times:.2} times too large", options.rms_decay);
+    }
     if law != Law::Held {
         why += "; after the warm-up it falls with the cube root of the steps";
     }

@@ -6,12 +6,14 @@
 //! | `z*` | the search's choice, log10 LR |
 //! | `t` | committed steps, the one under way included |
 //! | `L` | steps of a branch |
-//! | `w` | steps of the first warm-up, where the law begins |
+//! | `f` | see [`bias`](super::bias) |
+//! | `w` | where the law begins: the larger of the steps of the first warm-up and 0.6 L (lr_factor f)^3, rounded up |
 //!
-//! eta(t) = lr_factor 10^z* (L / (t / 0.6))^(1/3) for t >= w. After a shorter warm-up the LR is eta(w) until t = w.
+//! eta(t) = lr_factor f 10^z* (L / (t / 0.6))^(1/3) for t >= w, eta(w) from the end of the warm-up until t = w. So the LR
+//! is never above 10^z*; the second part of w is the larger one only if f is well above 1.
 //! A guard multiplies the whole law.
 
-use super::branch::branch_steps;
+use super::{bias::excess, branch::branch_steps};
 use crate::{
     lr_pieces::{Piece, Shape},
     spec::{Budget, ResolvedScan},
@@ -37,7 +39,10 @@ impl Law {
         match budget {
             Budget::Known(_) => Self::Held,
             Budget::Open { .. } => {
-                Self::CubeRoot { from: warmup_steps(options, budget), limit: budget.limit() }
+                let factor = bare_factor(options, budget);
+                let below = libm::ceil(falling_steps(budget) * factor * factor * factor) as u64;
+                let limit = budget.limit();
+                Self::CubeRoot { from: warmup_steps(options, budget).max(below).min(limit), limit }
             }
         }
     }
@@ -63,7 +68,7 @@ impl Law {
     }
 }
 
-/// w of a budget.
+/// Steps of a budget's first warm-up.
 pub(super) fn warmup_steps(options: &ResolvedScan, budget: Budget) -> u64 {
     libm::round(options.warmup_fraction * budget.nominal() as f64) as u64
 }
@@ -71,12 +76,21 @@ pub(super) fn warmup_steps(options: &ResolvedScan, budget: Budget) -> u64 {
 /// What 10^z* is multiplied by for the LR at the end of the warm-up.
 pub(super) fn factor(options: &ResolvedScan, budget: Budget) -> f64 {
     match Law::new(options, budget) {
-        Law::Held => options.lr_factor,
+        Law::Held => bare_factor(options, budget).min(1.0),
         Law::CubeRoot { from, .. } => {
-            let l = branch_steps(budget.nominal()) as f64;
-            options.lr_factor * libm::cbrt(STABLE_SHARE * l / from as f64)
+            (bare_factor(options, budget) * libm::cbrt(falling_steps(budget) / from as f64)).min(1.0)
         }
     }
+}
+
+/// lr_factor f.
+fn bare_factor(options: &ResolvedScan, budget: Budget) -> f64 {
+    options.lr_factor * excess(budget.nominal(), options.rms_decay)
+}
+
+/// 0.6 L: where the cube root is 1.
+fn falling_steps(budget: Budget) -> f64 {
+    STABLE_SHARE * branch_steps(budget.nominal()) as f64
 }
 
 #[cfg(test)]
@@ -98,7 +112,7 @@ mod tests {
     fn eta_to_the_last_bits() {
         let range = LrRange { lo: 1e-4, hi: 10.0 };
         let options =
-            ResolvedScan { range, lr_factor: 1.0, warmup_fraction: 0.1, cooldown_fraction: 0.0 };
+            ResolvedScan { range, lr_factor: 1.0, warmup_fraction: 0.1, cooldown_fraction: 0.0, rms_decay: 0.0 };
         let budget = Budget::Open { expected: None };
         let (law, start) = (Law::new(&options, budget), factor(&options, budget));
         for (t, eta) in ETA {

@@ -5,15 +5,20 @@
 //! | `B` | budget in steps, search included; 100 L of an open one |
 //! | `lo`, `hi` | bounds of the LRs that are tried |
 //! | `z` | log10 LR, decades |
-//! | `eta` | the committed LR: max(lo, lr_factor 10^z*), z* the choice; of an open budget see [`law`] |
+//! | `z*` | the choice |
+//! | `f` | see [`bias`]; 1 without `rms_decay` |
+//! | `eta` | the committed LR: max(lo, min(1, lr_factor f) 10^z*); of an open budget see [`law`] |
 //!
 //! Why not stage after stage: a search in mid-run that minimises the loss a few steps ahead always says "lower",
 //! because a small LR reaches its noise floor first. From the initial state the bias has the other sign and is nearly
-//! constant: short runs prefer an LR that is 3 to 8 times too large, which `lr_factor` corrects.
+//! constant: short runs prefer an LR that is 3 to 8 times too large, which `lr_factor` corrects. An
+//! optimizer that does not correct the bias of its second moment takes steps in a branch that are f times too large: as
+//! much of that factor is not needed.
 //!
-//! [`search`]: which branches; [`branch`], [`trial`]: one branch; [`choose`], [`commit`]: what they say; [`stretch`],
-//! [`segment`], [`law`]: the committed steps; [`scales`]: what the limits of all guards are made of.
+//! [`search`]: which branches; [`branch`], [`trial`]: one branch; [`choose`], [`bias`], [`commit`]: what they say;
+//! [`stretch`], [`segment`], [`law`]: the committed steps; [`scales`]: what the limits of all guards are made of.
 
+mod bias;
 mod branch;
 mod choose;
 mod commit;

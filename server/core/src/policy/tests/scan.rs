@@ -67,6 +67,45 @@ fn the_search_goes_down_by_decades_and_refines() {
     assert_eq!(trace.notes.commits[0].curve.len(), 33);
 }
 
+/// The committed LR with this decay, of a surface whose branches say the same with any.
+fn with_decay(total: u64, lr_factor: Option<f64>, rms_decay: Option<f64>) -> Trace {
+    let options = ScanOptions { lr_factor, rms_decay, ..ScanOptions::default() };
+    healthy(&spec(total, PolicySpec::Scan(options)), Quadratic::new(1.0))
+}
+
+#[test]
+fn an_uncorrected_second_moment_raises_the_factor() {
+    let lr = |total, decay| committed_lr(&with_decay(total, None, decay));
+    let without = healthy(&scan(4500), Quadratic::new(1.0));
+    assert_eq!(with_decay(4500, None, Some(0.0)), without);
+    // f(24, 0.99) and f(45, 0.99).
+    for (total, f) in [(2250, 3.412_125_864_769_916_6), (4500, 2.561_707_728_386_154_2)] {
+        assert!((lr(total, Some(0.99)) / lr(total, None) / f - 1.0).abs() < 1e-13, "{total}");
+    }
+    let why = &with_decay(4500, None, Some(0.99)).notes.commits[0].why;
+    assert!(why.contains("0.564 times") && why.contains("2.56 times too large"), "{why}");
+}
+
+#[test]
+fn a_raised_factor_stays_at_most_one() {
+    let choice = committed_lr(&with_decay(2250, Some(1.0), None));
+    for (factor, decay) in [(None, 0.999), (Some(0.5), 0.99), (Some(1.0), 0.9), (None, 1.0 - f64::EPSILON)] {
+        let trace = with_decay(2250, factor, Some(decay));
+        assert_eq!(committed_lr(&trace), choice, "{factor:?} {decay}");
+        assert_eq!(trace.done, Some(DoneReason::Finished));
+    }
+}
+
+#[test]
+fn an_unattended_trainer_goes_on_with_the_raised_factor() {
+    let lr = |trace: &Trace| {
+        let second = trace.plans[2].fallback.as_deref().unwrap();
+        second.run().unwrap().lr.iter().map(|piece| piece.lr(piece.steps - 1)).fold(0.0, f64::max)
+    };
+    let ratio = lr(&with_decay(2250, None, Some(0.99))) / lr(&with_decay(2250, None, None));
+    assert!((ratio / 3.412_125_864_769_916_6 - 1.0).abs() < 1e-13, "{ratio}");
+}
+
 #[test]
 fn the_choice_follows_the_curvature() {
     for largest in [0.1, 1.0, 10.0, 100.0] {

@@ -136,6 +136,30 @@ fn the_factor_of_the_user_multiplies_the_law() {
 }
 
 #[test]
+fn an_uncorrected_second_moment_raises_the_law_up_to_the_choice() {
+    let with = |rms_decay| healthy(&open_with(None, ScanOptions { rms_decay, ..ScanOptions::default() }));
+    let (base, raised) = (with(None), with(Some(0.99)));
+    let (best, f) = (best_lr(&base), 3.412_125_864_769_916_6_f64);
+    // 0.6 L f^3 is 572.05.
+    let begins = 573;
+    for (i, lr) in raised.lrs().iter().enumerate() {
+        let t = i as u64 + 1;
+        let law = f * eta(best, 24.0, t.max(begins));
+        let wanted = if t < 240 { law * t as f64 / 240.0 } else { law };
+        assert!(*lr <= best && near(*lr, wanted), "step {t}: {lr} for {wanted}");
+    }
+    assert_eq!(raised.spent.lost, 0);
+    let small = with(Some(0.5));
+    let ratios: Vec<f64> = small.lrs().iter().zip(base.lrs()).map(|(with, without)| with / without).collect();
+    assert!(
+        ratios[0] > 1.0 && ratios.iter().all(|ratio| near(*ratio, ratios[0])),
+        "the law begins as without"
+    );
+    let (all, choice) = (with(Some(1.0 - f64::EPSILON)), best);
+    assert!(all.lrs()[240..].iter().all(|lr| near(*lr, choice)), "the law begins after all steps");
+}
+
+#[test]
 fn nothing_measured_holds_the_fallback_lr() {
     let trace = run(&open(None), |_, _, _| 0.7);
     assert_eq!(trace.notes.commits[0].lr, 0.1);
