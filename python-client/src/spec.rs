@@ -66,6 +66,7 @@ fn policy(name: &str, options: &mut Fields<'_, '_>) -> Option<PolicySpec> {
             lr_factor: options.take("lr_factor"),
             warmup_fraction: options.take("warmup_fraction"),
             cooldown_fraction: options.take("cooldown_fraction"),
+            rms_decay: options.take("rms_decay"),
         }),
         "paper" => PolicySpec::Paper(PaperOptions {
             candidates: options.take("candidates"),

@@ -33,6 +33,7 @@ fn policy(policy: &PolicySpec) -> job_spec::Policy {
             lr_factor: o.lr_factor,
             warmup_fraction: o.warmup_fraction,
             cooldown_fraction: o.cooldown_fraction,
+            rms_decay: o.rms_decay,
         }),
         PolicySpec::Paper(o) => job_spec::Policy::Paper(v1::PaperPolicy {
             candidates: o.candidates,

@@ -848,6 +848,12 @@ pub struct ScanPolicy {
     /// Cooldown as a share of the budget, 0.05 to 0.8. Default 0.40. Not to be set with an open budget.
     #[prost(double, optional, tag = "3")]
     pub cooldown_fraction: ::core::option::Option<f64>,
+    /// Decay of a running mean of squared gradients whose bias the optimizer does not correct, per step: at least 0, below 1.
+    /// Source: `alpha` of PyTorch's RMSprop. Default 0: the optimizer corrects the bias, as Adam does, or has no such mean,
+    /// as SGD. Steps in a branch are too large by a mean factor f that follows from it and from their number, and lr_factor
+    /// is multiplied by f; the committed LR is never above the best branch LR.
+    #[prost(double, optional, tag = "4")]
+    pub rms_decay: ::core::option::Option<f64>,
 }
 /// Options of the policy `paper`.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]

@@ -70,6 +70,7 @@ impl Found {
                 self.option("scan.lr_factor", o.lr_factor, &r.lr_factor);
                 self.option("scan.warmup_fraction", o.warmup_fraction, &r.warmup_fraction);
                 self.option("scan.cooldown_fraction", o.cooldown_fraction, &r.cooldown_fraction);
+                self.option("scan.rms_decay", o.rms_decay, &r.rms_decay);
             }
             (PolicySpec::Paper(o), ResolvedPolicy::Paper(r)) => {
                 self.option("paper.candidates", o.candidates, &r.candidates);
@@ -200,12 +201,14 @@ mod tests {
 
     #[test]
     fn options_of_a_policy_are_compared_with_its_defaults() {
-        let scan = |lr_factor| {
-            let options = ScanOptions { lr_factor: Some(lr_factor), ..ScanOptions::default() };
+        let scan = |lr_factor, rms_decay| {
+            let options = ScanOptions { lr_factor, rms_decay, ..ScanOptions::default() };
             JobSpec { policy: Some(PolicySpec::Scan(options)), ..spec() }
         };
-        assert_eq!(compare(&scan(0.22), &spec()), [""; 0]);
-        assert_eq!(compare(&scan(0.5), &spec()), ["scan.lr_factor"]);
+        assert_eq!(compare(&scan(Some(0.22), Some(0.0)), &spec()), [""; 0]);
+        assert_eq!(compare(&scan(Some(0.5), None), &spec()), ["scan.lr_factor"]);
+        assert_eq!(compare(&scan(None, Some(0.99)), &spec()), ["scan.rms_decay"]);
+        assert_eq!(compare(&scan(None, Some(0.99)), &scan(None, Some(0.99))), [""; 0]);
         let constant = PolicySpec::Constant(ConstantOptions::default());
         let constant = JobSpec { policy: Some(constant), ..spec() };
         assert_eq!(compare(&constant, &spec()), ["policy"]);

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
     use autolrs_core::{
         forecast::Forecaster,
-        spec::{Budget, LossBound, PaperOptions, PolicySpec},
+        spec::{Budget, LossBound, PaperOptions, PolicySpec, ScanOptions},
     };
 
     const BASE: &str = "total_steps = 1000\nfallback_lr = 0.1\nlr_min = 0.001\nlr_max = 1\n";
@@ -104,6 +104,9 @@ mod tests {
             (Some(LossBound::At(-1.0)), "one_cycle")
         );
         assert_eq!(read(BASE).unwrap().1.policy_name(), "scan");
+        let (asked, _) = read(&format!("{BASE}[scan]\nrms_decay = 0.99\n")).unwrap();
+        let scan = ScanOptions { rms_decay: Some(0.99), ..ScanOptions::default() };
+        assert_eq!(asked.policy, Some(PolicySpec::Scan(scan)));
         let open = BASE.replace("total_steps = 1000", "") + "[open_budget]\nexpected_steps = 5000";
         assert_eq!(read(&open).unwrap().1.budget, Budget::Open { expected: Some(5000) });
     }

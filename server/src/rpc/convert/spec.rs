@@ -59,6 +59,7 @@ fn policy(wire: pb::job_spec::Policy, violations: &mut Violations) -> PolicySpec
             lr_factor: p.lr_factor,
             warmup_fraction: p.warmup_fraction,
             cooldown_fraction: p.cooldown_fraction,
+            rms_decay: p.rms_decay,
         }),
         Wire::Paper(p) => PolicySpec::Paper(PaperOptions {
             candidates: p.candidates,
@@ -195,6 +196,7 @@ fn encode_policy(policy: &PolicySpec) -> pb::job_spec::Policy {
             lr_factor: p.lr_factor,
             warmup_fraction: p.warmup_fraction,
             cooldown_fraction: p.cooldown_fraction,
+            rms_decay: p.rms_decay,
         }),
         PolicySpec::Paper(p) => Wire::Paper(pb::PaperPolicy {
             candidates: p.candidates,
@@ -260,8 +262,12 @@ mod tests {
 
     fn all_policies() -> Vec<pb::job_spec::Policy> {
         use pb::job_spec::Policy as Wire;
-        let scan =
-            pb::ScanPolicy { lr_factor: Some(0.3), warmup_fraction: Some(0.1), cooldown_fraction: Some(0.2) };
+        let scan = pb::ScanPolicy {
+            lr_factor: Some(0.3),
+            warmup_fraction: Some(0.1),
+            cooldown_fraction: Some(0.2),
+            rms_decay: Some(0.99),
+        };
         let paper = pb::PaperPolicy {
             candidates: Some(5),
             kappa: Some(2.0),
