@@ -35,6 +35,18 @@ def lr_range_of(optimizer: Optimizer) -> tuple[float, float]:
     )
 
 
+def rms_decay_of(optimizer: Optimizer) -> float | None:
+    """The decay of RMSprop's running mean of squared gradients, which starts at 0 and is not corrected for it.
+
+    None for other optimizers, and for one that has taken steps: its mean has left 0.
+    """
+    if optimizer.state or all(kind.__name__ != "RMSprop" for kind in type(optimizer).__mro__):
+        return None
+    largest = max(optimizer.param_groups, key=lambda group: float(group["lr"]))
+    alpha = largest.get("alpha")
+    return None if alpha is None else float(alpha)
+
+
 def refuse_sharded(optimizer: Optimizer) -> None:
     """Raises if each process holds only its share of the optimizer."""
     names = {kind.__name__ for kind in type(optimizer).__mro__}

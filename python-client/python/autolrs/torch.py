@@ -41,7 +41,7 @@ from autolrs._exceptions import (
     Unauthenticated,
     Unsupported,
 )
-from autolrs._groups import GroupLRs, lr_range_of, refuse_sharded
+from autolrs._groups import GroupLRs, lr_range_of, refuse_sharded, rms_decay_of
 from autolrs._history import History, Step
 from autolrs._losses import DeviceLosses, host_value
 from autolrs._saved import SavedSchedule, load_schedule, replay
@@ -111,7 +111,8 @@ class Schedule(BaseSchedule):
         "wsd", "step", "one_cycle", "clr", "sgdr"; or "replay", the LRs of
         `options={"schedule": "schedule.json"}`, an exported schedule.
     options : mapping, optional
-        Options of the policy, for instance `{"warmup_steps": 500}`.
+        Options of the policy, for instance `{"warmup_steps": 500}`. With "scan" and a new `torch.optim.RMSprop`,
+        `rms_decay` is the optimizer's `alpha` if neither it nor `lr_factor` is given.
     lr_range : (float, float), optional
         Lowest and highest LR that are *tried*; default by the optimizer's family.
     validate : function without arguments, optional
@@ -194,6 +195,10 @@ class Schedule(BaseSchedule):
             self._groups.load(**resume["groups"])
         if lr_range is None and policy in _SEARCHING_POLICIES:
             lr_range = lr_range_of(optimizer)
+        if policy == "scan" and not {"rms_decay", "lr_factor"} & set(options or ()):
+            decay = rms_decay_of(optimizer)
+            if decay is not None:
+                options = {**(options or {}), "rms_decay": decay}
         if device_losses is None:
             device_losses = any(parameter.device.type != "cpu" for parameter in module.parameters())
         self._device = DeviceLosses() if device_losses else None
