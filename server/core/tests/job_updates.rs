@@ -5,8 +5,9 @@ mod common;
 
 use autolrs_core::{
     directive::{Directive, DoneReason, Phase, Slot},
-    job::{Answer, Event, JobState, Open, Refusal, Report},
+    job::{Answer, Event, JobState, Open, Refusal, Report, Row},
     lr_pieces::lr_at,
+    policy::CommitNote,
     spec::{
         Budget, ClrOptions, CosineOptions, OneCycleOptions, PolicySpec, ResolvedSpec, SgdrOptions,
         StepOptions, WsdOptions,
@@ -15,7 +16,8 @@ use autolrs_core::{
 use common::{
     Desk,
     given::{
-        broken, cancel, constant, finish, go_on, interrupted, losses, paper, scan, started, update, whole,
+        broken, cancel, constant, finish, go_on, interrupted, losses, paper, scan, staged, started, update,
+        whole,
     },
     open, open_scan, resume, spec,
 };
@@ -130,6 +132,28 @@ fn an_lr_in_a_stage_of_paper_holds_for_the_rest_of_the_stage() {
     assert_eq!(refused, Err(Refusal::UpdateInSearch));
     line(&mut desk, search);
     assert_eq!(desk.job.view().spent.total(), 2000);
+}
+
+#[test]
+fn the_note_of_a_stage_keeps_what_its_search_has_forecast() {
+    for spec in [paper(2000, 100), staged(6000, 200)] {
+        let (mut desk, stage) = at(spec, Phase::Stable);
+        desk.send(update("u", Some(0.02), None)).unwrap();
+        let next = obey(&mut desk, &stage, 30);
+        desk.restart();
+        desk.report(broken(&next, 10)).unwrap();
+        let notes: Vec<&CommitNote> = desk
+            .rows
+            .iter()
+            .filter_map(|row| if let Row::Commit(note) = row { Some(note) } else { None })
+            .collect();
+        let [chosen, set, lowered] = notes[..] else { panic!("{notes:?}") };
+        assert!(chosen.forecast.is_some() && (set.lr, lowered.lr) == (0.02, 0.02 / 3.0), "{notes:?}");
+        for note in [set, lowered] {
+            assert_eq!((note.stage, note.forecast, &note.curve), (0, chosen.forecast, &chosen.curve));
+            assert_ne!(note.why, chosen.why);
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,9 @@ const SD_PER_MAD: f64 = 1.482_6;
 /// Independent noise of sd s gives second differences of sd sqrt(1 + 4 + 1) s.
 const SQRT_6: f64 = 2.449_489_742_783_178;
 
+/// Losses that lie further apart than this are not compared by [`slow_sd`]: what changes more slowly is no noise.
+const MAX_LAG: usize = 32;
+
 /// The standard deviation of the noise around a smooth curve, in loss units: s1 = 1.4826 median(abs d) / sqrt 6 over
 /// the second differences d of successive losses, which a curve that is nearly straight over three steps does not
 /// enter; at least 1e-9 of the losses' range. Losses that are not finite are left out with the differences that they
@@ -14,12 +17,25 @@ const SQRT_6: f64 = 2.449_489_742_783_178;
 pub fn noise_sd(losses: &[f64]) -> f64 {
     let Some(unit) = Unit::of(losses).filter(|unit| !unit.is_flat()) else { return 0.0 };
     let scaled: Vec<f64> = losses.iter().map(|y| unit.scaled(*y)).collect();
-    let differences: Vec<f64> =
-        scaled.windows(3).map(|y| (y[0] - 2.0 * y[1] + y[2]).abs()).filter(|d| d.is_finite()).collect();
-    match median(&differences) {
-        Some(middle) => unit.spread((SD_PER_MAD * middle / SQRT_6).max(MIN_SD)),
-        None => 0.0,
-    }
+    typical_sd(&scaled, 1).map_or(0.0, |sd| unit.spread(sd.max(MIN_SD)))
+}
+
+/// The same where the noise of successive losses may be alike: the largest s1 over differences of losses 1, 2, 4, ...
+/// steps apart, at most 1/6 of all steps. A loss that falls to 1/20 on the way exponentially adds at most 4 % of its fall.
+pub fn slow_sd(losses: &[f64]) -> f64 {
+    let Some(unit) = Unit::of(losses).filter(|unit| !unit.is_flat()) else { return 0.0 };
+    let scaled: Vec<f64> = losses.iter().map(|y| unit.scaled(*y)).collect();
+    let lags = std::iter::successors(Some(1), |lag| Some(2 * lag));
+    let lags = lags.take_while(|&lag| lag == 1 || lag <= MAX_LAG.min(losses.len() / 6));
+    let largest = lags.filter_map(|lag| typical_sd(&scaled, lag)).reduce(f64::max);
+    largest.map_or(0.0, |sd| unit.spread(sd.max(MIN_SD)))
+}
+
+/// s1 over differences of values `lag` steps apart.
+fn typical_sd(values: &[f64], lag: usize) -> Option<f64> {
+    let triples = values.windows(2 * lag + 1).map(|y| (y[0] - 2.0 * y[lag] + y[2 * lag]).abs());
+    let differences: Vec<f64> = triples.filter(|d| d.is_finite()).collect();
+    median(&differences).map(|middle| SD_PER_MAD * middle / SQRT_6)
 }
 
 /// The same from the root mean square of the differences, in place of their median: as [`noise_sd`] where the noise is

@@ -1,7 +1,7 @@
 //! Closing a directive and giving the next.
 
 use super::{
-    Ack, Closed, Current, End, Job, KEPT_CHECKPOINTS, KEPT_COMMITS, KEPT_STAGE_STARTS, Mode, Progress, coda,
+    Ack, Closed, Current, End, Job, KEPT_CHECKPOINTS, KEPT_STAGE_STARTS, Mode, Progress, coda,
     record::{Books, Checkpoint, DirectiveRecord, Row},
     validations,
 };
@@ -124,12 +124,7 @@ impl Job {
     }
 
     pub(super) fn note_commit(&mut self, commit: CommitNote, rows: &mut Vec<Row>) {
-        self.commits.retain(|(stage, _)| *stage != commit.stage);
-        if self.commits.len() == KEPT_COMMITS {
-            self.commits.pop_front();
-        }
-        self.commits.push_back((commit.stage, commit.lr));
-        rows.push(Row::Commit(commit));
+        rows.push(Row::Commit(self.commits.enter(commit)));
     }
 
     /// Makes a plan the current directive, with its slot operations entered in the books. A trainer that can is asked

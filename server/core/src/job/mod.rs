@@ -15,6 +15,7 @@
 //! | coda | the last stretch of a job that no policy steers any more |
 
 mod coda;
+mod commits;
 mod decide;
 mod event;
 mod kept_line;
@@ -46,6 +47,7 @@ use crate::{
     spec::{Budget, ResolvedSpec},
     stop_rules::Judge,
 };
+use commits::Commits;
 use open::Opening;
 use parting::Parting;
 use serde::{Deserialize, Serialize};
@@ -56,8 +58,6 @@ use wishes::Wishes;
 pub const KEPT_CHECKPOINTS: usize = 64;
 /// Stage starts whose checkpoints are kept.
 const KEPT_STAGE_STARTS: usize = 1024;
-/// Commits that are kept to be shown; all of them are rows.
-const KEPT_COMMITS: usize = 128;
 /// Warnings that are kept.
 const KEPT_WARNINGS: usize = 32;
 
@@ -84,7 +84,7 @@ pub struct Job {
     openings: VecDeque<Opening>,
     checkpoints: VecDeque<u64>,
     stage_starts: VecDeque<u64>,
-    commits: VecDeque<(u32, f64)>,
+    commits: Commits,
     warnings: VecDeque<String>,
     train_loss: Option<f64>,
     validation_loss: Option<f64>,
@@ -206,7 +206,7 @@ impl Job {
             openings: VecDeque::new(),
             checkpoints: VecDeque::new(),
             stage_starts: VecDeque::new(),
-            commits: VecDeque::new(),
+            commits: Commits::default(),
             warnings: VecDeque::new(),
             train_loss: None,
             validation_loss: None,

@@ -136,7 +136,7 @@ impl Job {
         let segment = Segment { run, losses: &current.progress.losses, validations: &validations };
         self.ask_policy(rows, |policy, cx, notes| policy.ended(&segment, cx, notes));
         let open = self.policy.get().search(&self.spec).map(|search| search.lr);
-        open.or_else(|| self.commits.iter().find(|(stage, _)| *stage == run.stage).map(|(_, lr)| *lr))
+        open.or_else(|| self.commits.lr(run.stage))
     }
 
     fn search_slot(&self, current: &Current) -> Option<crate::directive::Slot> {

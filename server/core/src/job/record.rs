@@ -1,6 +1,6 @@
 //! What a job leaves in history, and the books it keeps.
 
-use super::Mode;
+use super::{Mode, commits::Commits};
 use crate::{
     directive::{Action, Directive, Phase, Slot, SlotOp},
     policy::{CommitNote, PolicyState, SlotEntry, Spent, StageEndNote, TrialNote},
@@ -8,7 +8,7 @@ use crate::{
     stop_rules::Stop,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// Steps by kind and what the slots hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,7 +140,7 @@ pub struct Checkpoint {
     pub(super) budget: Budget,
     pub(super) policy: PolicyState,
     pub(super) mode: Mode,
-    pub(super) commits: VecDeque<(u32, f64)>,
+    pub(super) commits: Commits,
 }
 
 impl Checkpoint {

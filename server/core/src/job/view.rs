@@ -75,12 +75,15 @@ impl Job {
         View {
             state: self.state(),
             phase: run.map(|run| run.phase),
-            stage: run.map_or_else(|| self.commits.back().map_or(0, |commit| commit.0), |run| run.stage),
+            stage: run.map_or_else(
+                || self.commits.iter().next_back().map_or(0, |commit| commit.0),
+                |run| run.stage,
+            ),
             trial: run.and_then(|run| run.trial),
             lr: run.and_then(|run| lr_pieces::lr_at(&run.lr, self.received().saturating_sub(1))),
             spent: books.spent,
             repeated: self.repeated,
-            commits: self.commits.iter().copied().collect(),
+            commits: self.commits.iter().collect(),
             session: self.session,
             holder: self.holder.clone(),
             train_loss: self.train_loss,

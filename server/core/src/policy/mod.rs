@@ -177,7 +177,8 @@ pub struct CommitNote {
     pub lr: f64,
     /// One sentence.
     pub why: String,
-    /// Forecast of the loss at the stage's end with its sd, in loss units.
+    /// Forecast of the loss at the stage's end with its sd, in loss units: of the search's choice, also where the LR was
+    /// changed after it.
     pub forecast: Option<(f64, f64)>,
     /// What explains the choice: (log10 LR, mean, sd) of the posterior or of the fitted curve, in loss units.
     pub curve: Vec<CurvePoint>,

@@ -21,7 +21,7 @@ mod stretch;
 use super::{
     Advice, Change, CommitNote, Context, Notes, OpenSearch, Policy, Segment, Spent, TrialNote, TrialOutcome, downsample,
     guard::{SafeSlots, slot_of},
-    level::{self, Level},
+    level::{Level, Standing},
     limits::kept_bound,
     line::{Next, broken, from, go_on},
     stage_end,
@@ -56,8 +56,8 @@ pub struct Paper {
     tau: u64,
     /// The last LR that was committed; the warm-up's before.
     lr: f64,
-    /// Where the loss stood: what the guard compares with.
-    level: Option<Level>,
+    /// What the guard compares with.
+    standing: Standing,
     /// A stage of tau_max steps is behind.
     full_stage: bool,
     /// What the newest search goes by.
@@ -99,6 +99,9 @@ impl Policy for Paper {
         match &mut self.at {
             At::Search { .. } => return self.after_trial(segment, TrialOutcome::Completed, cx, notes).into(),
             At::Warmup { steps, done } => {
+                if *done == 0 {
+                    self.standing.began(0.0, losses);
+                }
                 *done += losses.len() as u64;
                 if done < steps {
                     return go_on(self.next(cx));
@@ -107,7 +110,7 @@ impl Policy for Paper {
             At::Stage { done } => {
                 *done += losses.len() as u64;
                 if *done < self.tau && cx.left() > 0 {
-                    self.level = Level::last(losses).filter(|_| losses.len() >= level::LOSSES).or(self.level);
+                    self.standing.went_on(losses);
                     return go_on(self.next(cx));
                 }
                 notes.stage_ends.extend(self.stage_end(segment));
@@ -117,14 +120,14 @@ impl Policy for Paper {
             }
             At::Hold { slots } => {
                 slots.ran(losses.len() as u64);
-                self.level = Level::last(losses);
+                self.standing.went_on(losses);
                 if cx.left() == 0 {
                     notes.stage_ends.extend(stage_end(self.stage, losses));
                 }
                 return go_on(self.next(cx));
             }
         }
-        self.level = Level::last(losses);
+        self.standing.went_on(losses);
         go_on(self.enter_stage(cx, notes))
     }
 
@@ -206,7 +209,7 @@ impl Paper {
             stage: 0,
             tau: options.tau,
             lr: options.warmup_lr,
-            level: None,
+            standing: Standing::new(),
             full_stage: false,
             objective: LossKind::Training,
             told: false,
@@ -270,6 +273,9 @@ impl Paper {
             losses: downsample(segment.losses, 128),
             validations: segment.validations.to_vec(),
         });
+        if self.stage == 0 && forecast.is_some() {
+            self.standing.began(search.lr(self.range), segment.losses);
+        }
         search.tell(forecast);
         if search.best(self.range).is_some_and(|(best, ..)| best == trial) {
             *level = Level::first(segment.losses);
@@ -303,7 +309,8 @@ impl Paper {
         let why = format!("of {} trials, trial {trial} has the least forecast of the {loss} loss", search.trial());
         let (curve, forecast) = (search.curve(self.range), Some((forecast.mean, forecast.sd)));
         notes.commits.push(CommitNote { stage: self.stage, lr, why, forecast, curve });
-        (self.lr, self.level) = (lr, *level);
+        self.lr = lr;
+        self.standing.commit(*level);
         (self.at, self.retries) = (At::Stage { done: 0 }, 0);
         true
     }

@@ -86,8 +86,9 @@ impl Paper {
         } else {
             broken(slot)
         };
-        if cx.spec.guard && phase != Phase::Warmup {
-            run.stop_if.extend(self.level.map(|level| level.guard(self.bound)));
+        // A loss that still rises after as many restores does not explode: a lower LR is no help.
+        if cx.spec.guard && phase != Phase::Warmup && self.retries < MAX_RETRIES {
+            run.stop_if.extend(self.standing.guard(self.bound));
         }
         Next { keep, run, or_else: unattended(phase, self.stage, rest, slot), on_stop }
     }

@@ -67,7 +67,7 @@ impl Finished {
         let head = noise::mean(&losses[..n.min(losses.len())])?;
         let score = noise::mean(&losses[losses.len().saturating_sub(n)..])?;
         let finite = head.is_finite() && score.is_finite();
-        finite.then(|| Self { head, score, noise: noise::noise_sd(losses), rough: noise::rough_sd(losses) })
+        finite.then(|| Self { head, score, noise: noise::slow_sd(losses), rough: noise::rough_sd(losses) })
     }
 }
 

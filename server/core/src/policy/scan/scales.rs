@@ -37,6 +37,12 @@ impl Scales {
         Self { loss0, best, s: if uneven { finite(1.5 * rough) } else { noise }, bound }
     }
 
+    /// With `times` the noise.
+    #[must_use]
+    pub(super) fn noisier(self, times: u32) -> Self {
+        Self { s: finite(f64::from(times) * self.s), ..self }
+    }
+
     /// D.
     pub(super) fn gain(&self) -> f64 {
         finite(self.loss0 - self.best).max(0.0)
@@ -52,15 +58,16 @@ impl Scales {
         finite(self.loss0 + 4.0 * self.unit())
     }
 
-    /// loss0 + max(0.5 abs loss0, 3 s) with a lower bound, else loss0 + 0.5 max(D, 3 s); never above loss0 +
-    /// max(3 s, 0.5 D) once D > 6 s.
+    /// loss0 + max(0.5 abs loss0, 3 s) with a lower bound, else loss0 + max(0.5 D, 3 s); never above loss0 + 0.5 D once
+    /// D > 6 s.
     pub(super) fn warmup_limit(&self) -> f64 {
+        let (gain, noise) = (self.gain(), 3.0 * self.s);
         let mut margin = match self.bound {
-            Some(_) => (0.5 * self.size(self.loss0)).max(3.0 * self.s),
-            None => 0.5 * self.gain().max(3.0 * self.s),
+            Some(_) => (0.5 * self.size(self.loss0)).max(noise),
+            None => (0.5 * gain).max(noise),
         };
-        if self.gain() > 6.0 * self.s {
-            margin = margin.min((3.0 * self.s).max(0.5 * self.gain()));
+        if gain > 2.0 * noise {
+            margin = margin.min(0.5 * gain);
         }
         above(self.loss0, margin, self.loss0)
     }

@@ -25,6 +25,8 @@ use serde::{Deserialize, Serialize};
 const EXTENSION: f64 = 3.0;
 /// Points closer than this, in decades, are the same.
 const SAME: f64 = 1e-6;
+/// Losses whose mean is judged where a single one has misled.
+const BURST: u32 = 8;
 /// Fewer branches than this tell nothing.
 const LEAST_BRANCHES: u64 = 3;
 
@@ -45,6 +47,8 @@ pub(super) struct Search {
     branches: Vec<Branch>,
     /// First loss of the first branch.
     first: Option<f64>,
+    /// The highest loss that stopped a branch, before one has finished.
+    highest: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -93,6 +97,7 @@ impl Search {
             z: 0.0,
             branches: Vec::new(),
             first: None,
+            highest: None,
         }
     }
 
@@ -110,6 +115,10 @@ impl Search {
     pub(super) fn tell(&mut self, losses: &[f64], finished: bool) -> Option<(f64, f64)> {
         self.bound = kept_bound(self.bound, losses);
         self.first = self.first.or(losses.first().copied());
+        if !finished && let Some(limit) = self.limit_over_first() {
+            let stopped_at = losses.iter().copied().find(|loss| *loss > limit);
+            self.highest = stopped_at.filter(|loss| loss.is_finite()).or(self.highest);
+        }
         let finished = if finished { Finished::new(losses, self.n) } else { None };
         self.branches.push(Branch { z: self.z, finished });
         finished.map(|f| (f.score, f.noise / (self.n as f64).sqrt()))
@@ -167,29 +176,49 @@ impl Search {
         if let Some(scales) = self.scales() {
             return Some(StopIf::Above { limit: scales.branch_limit(), from: 0 });
         }
-        match (self.bound, self.first) {
-            (Some(0.0), _) => Some(StopIf::AboveFirst { factor: 4.0, floor: 0.0, from: 0 }),
-            (Some(bound), Some(first)) => {
-                let limit = finite(first + 4.0 * finite(first - bound).abs());
-                Some(StopIf::Above { limit, from: 0 })
-            }
+        match (self.bound, self.highest, self.limit_over_first()) {
+            // What has stopped a branch may have been a burst of noise, which one loss can't tell from an explosion.
+            (Some(_), Some(_), Some(limit)) => Some(StopIf::MeanAbove { last: BURST, limit, from: 0 }),
+            (Some(0.0), ..) => Some(StopIf::AboveFirst { factor: 4.0, floor: 0.0, from: 0 }),
+            (Some(_), _, Some(limit)) => Some(StopIf::Above { limit, from: 0 }),
             _ => None,
         }
     }
 
+    /// What stops a branch while none has finished: first + 4 max(abs first, highest - first), abs the distance from the
+    /// bound. A loss that was seen once may be seen again, whatever its unit: that is the only scale there is by then.
+    fn limit_over_first(&self) -> Option<f64> {
+        let (bound, first) = (self.bound?, self.first?);
+        let seen = self.highest.map_or(0.0, |highest| finite(highest - first));
+        Some(finite(first + 4.0 * finite(first - bound).abs().max(seen)))
+    }
+
     /// Known once a branch has finished.
     pub(super) fn scales(&self) -> Option<Scales> {
-        let (_, best) = self.best()?;
+        self.scales_by(&self.best()?.1)
+    }
+
+    /// As they would be if `best` were the best branch.
+    fn scales_by(&self, best: &Finished) -> Option<Scales> {
         let (_, lowest) = self.finished().reduce(|low, b| if b.0 < low.0 { b } else { low })?;
         Some(Scales::new(lowest.head, best.score, (best.noise, best.rough), self.bound))
     }
 
-    /// z of the best branch that finished, and the branch; of equal ones the lowest LR.
+    /// z of the best branch that finished, and the branch; of equal ones the lowest LR. One whose own noise hides whether
+    /// it learnt anything, as at an LR where the loss leaps before it falls, is best only where no other did.
     pub(super) fn best(&self) -> Option<(f64, Finished)> {
-        self.finished().reduce(|best, b| {
+        let least = |best: (f64, Finished), b: (f64, Finished)| {
             let better = b.1.score < best.1.score || b.1.score == best.1.score && b.0 < best.0;
             if better { b } else { best }
-        })
+        };
+        let learnt = self.finished().filter(|(_, finished)| self.learnt(finished));
+        learnt.reduce(least).or_else(|| self.finished().reduce(least))
+    }
+
+    /// Whether a branch's score is below loss0 - 3 s / sqrt n, by its own noise.
+    fn learnt(&self, branch: &Finished) -> bool {
+        let below = |scales: Scales| scales.loss0 - 3.0 * scales.s / (self.n as f64).sqrt();
+        self.scales_by(branch).is_some_and(|scales| branch.score < below(scales))
     }
 
     fn finished(&self) -> impl Iterator<Item = (f64, Finished)> {
@@ -204,8 +233,9 @@ impl Search {
     /// The choice; none if every branch failed.
     pub(super) fn choose(&self) -> Option<Choice> {
         self.best_improving()?;
-        let cap = self.cap()?;
-        let point = |b: &Branch| Point { z: b.z, score: b.finished.map_or(cap, |f| f.score.min(cap)) };
+        let (cap, (_, best)) = (self.cap()?, self.best()?);
+        let score = |finished: Finished| if finished.score < best.score { cap } else { finished.score.min(cap) };
+        let point = |b: &Branch| Point { z: b.z, score: b.finished.map_or(cap, score) };
         let mut points: Vec<Point> = self.branches.iter().map(point).collect();
         points.sort_by(|a, b| a.z.total_cmp(&b.z));
         choose::choose(&points)
@@ -250,12 +280,11 @@ impl Search {
         gain > (0.1 * scales.unit()).max(3.0 * scales.s) && score > scales.best + 0.1 * gain
     }
 
-    /// z of the best branch, if it learnt something: its score is below loss0 - 3 s / sqrt n.
+    /// z of the best branch, if it learnt something.
     fn best_improving(&self) -> Option<f64> {
         let (z, best) = self.best()?;
-        let scales = self.scales()?;
-        let learnt = best.score < scales.loss0 - 3.0 * scales.s / (self.n as f64).sqrt();
-        (learnt && self.lr_matters(z, best.score, scales.gain())).then_some(z)
+        let gain = self.scales()?.gain();
+        (self.learnt(&best) && self.lr_matters(z, best.score, gain)).then_some(z)
     }
 
     /// Whether the best branch, at `z`, did otherwise than one at a far lower LR: what all of them gain on the same

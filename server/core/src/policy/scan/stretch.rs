@@ -166,7 +166,8 @@ impl Stretch {
         self.restore(stop, cx, notes)
     }
 
-    /// An operator sets the LR that the warm-up leads to, that is held, or that a cooldown goes on from.
+    /// An operator sets the LR that the warm-up leads to, that is held, or that a cooldown goes on from. No restore leads
+    /// above it.
     pub(super) fn set_lr(&mut self, lr: f64, cx: &Context<'_>, notes: &mut Notes) {
         let highest = match self.at {
             At::Warmup { piece, .. } => piece.end,
@@ -177,7 +178,7 @@ impl Stretch {
             At::Warmup { piece, .. } | At::Cooldown { piece, .. } => *piece = piece.rescaled(highest, lr),
             At::Stable => {}
         }
-        self.slots.map(|mark| Mark { lr: mark.lr / highest * lr, ..mark });
+        self.slots.map(|mark| Mark { lr: (mark.lr / highest * lr).min(lr), ..mark });
         self.eta = self.eta / highest * lr;
         self.since = 0;
         let stage = u32::from(!matches!(self.at, At::Warmup { .. }));
@@ -234,7 +235,7 @@ impl Stretch {
         if self.scales.is_none() {
             let tail = &losses[losses.len().saturating_sub(scored_steps(cx.spec.budget.nominal()))..];
             let measured = self.first.zip(noise::mean(tail));
-            let noise = (noise::noise_sd(losses), noise::rough_sd(losses));
+            let noise = (noise::slow_sd(losses), noise::rough_sd(losses));
             self.scales = measured.map(|(loss0, best)| Scales::new(loss0, best, noise, self.bound));
         }
     }
@@ -294,13 +295,16 @@ impl Stretch {
         self.since += losses.len() as u64;
     }
 
-    /// Losses that stand out may be rarer than a search is long: they are learnt from stretches that met no guard.
+    /// Losses that stand out may be rarer than a search is long, and noise may last longer than a branch can tell from
+    /// what it learns: both are learnt from stretches that met no guard.
     fn learn_noise(&mut self, losses: &[f64]) {
         let Some(scales) = &mut self.scales else { return };
-        let rough = noise::rough_sd(losses);
-        if rough > 2.0 * noise::noise_sd(losses) && rough > scales.s {
-            scales.s = rough;
-            self.dead = self.dead.filter(|_| scales.dead().is_some());
+        let (slow, rough) = (noise::slow_sd(losses), noise::rough_sd(losses));
+        let shown = if rough > 2.0 * noise::noise_sd(losses) { rough.max(slow) } else { slow };
+        if shown > scales.s {
+            scales.s = shown;
+            let limit = scales.dead();
+            self.dead = self.dead.and_then(|dead| limit.map(|limit| Dead { limit, ..dead }));
         }
     }
 

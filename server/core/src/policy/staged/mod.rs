@@ -25,7 +25,7 @@ mod trials;
 use super::{
     Advice, Change, CommitNote, Context, Notes, OpenSearch, Policy, Segment, Spent, TrialOutcome,
     guard::{SafeSlots, slot_of},
-    level::{self, Level},
+    level::Standing,
     limits::kept_bound,
     line::{Next, broken, from, go_on},
     stage_end,
@@ -62,8 +62,8 @@ pub struct Staged {
     lr: f64,
     /// Whether a search has committed one.
     measured: bool,
-    /// Where the loss stood: what the guard compares with.
-    level: Option<Level>,
+    /// What the guard compares with.
+    standing: Standing,
     /// Restores in this stage, or in the cooldown.
     retries: u32,
     pace: Pace,
@@ -97,13 +97,10 @@ impl Policy for Staged {
             }
             At::Stage { done } => {
                 *done += losses.len() as u64;
+                self.standing.went_on(losses);
                 if *done < self.options.tau && self.hold_left(cx) > 0 {
-                    if losses.len() >= level::LOSSES {
-                        self.level = Level::last(losses).map(|level| level.reaching(losses));
-                    }
                     return go_on(self.next(cx));
                 }
-                self.level = Level::last(losses).map(|level| level.reaching(losses));
                 notes.stage_ends.extend(stage_end(self.stage, losses));
                 if self.hold_left(cx) > 0 {
                     self.stage = self.stage.saturating_add(1);
@@ -172,6 +169,7 @@ impl Policy for Staged {
     fn update(&mut self, change: Change, cx: &Context<'_>, notes: &mut Notes) {
         let Some(lr) = change.lr else { return };
         self.lr = lr;
+        self.pace.reset();
         self.rescale_cooldown(lr, cx);
         self.note_commit("an operator set it".into(), notes);
     }
@@ -226,7 +224,7 @@ impl Staged {
             searches: 0,
             lr: spec.fallback_lr,
             measured: false,
-            level: None,
+            standing: Standing::new(),
             retries: 0,
             pace: Pace::new(),
             visited: VecDeque::new(),
@@ -248,7 +246,8 @@ impl Staged {
             self.searches = self.searches.saturating_add(1);
             self.at = At::Search { search, lowered: 0 };
         } else {
-            let kept = if self.measured { "the last LR" } else { "fallback_lr" };
+            let untouched = !self.measured && self.lr == cx.spec.fallback_lr;
+            let kept = if untouched { "fallback_lr" } else { "the last LR" };
             self.note_commit(format!("the budget has no room for a search: {kept} is held"), notes);
         }
         let mut next = self.next(cx)?;

@@ -56,6 +56,11 @@ impl Pace {
     /// A guard has lowered the LR: the next stage is searched, near it.
     pub(super) fn broke(&mut self) {
         self.narrow();
+        self.reset();
+    }
+
+    /// What the searches have said so far is about another LR: the next stage is searched.
+    pub(super) fn reset(&mut self) {
         (self.unchanged, self.gap, self.skip) = (0, 0, 0);
     }
 

@@ -47,14 +47,14 @@ impl Staged {
         }
     }
 
-    /// What is left of the cooldown under way, with `lr` as its highest LR.
+    /// What is left of the cooldown under way, with `lr` as its highest LR, also after a restore.
     pub(super) fn rescale_cooldown(&mut self, lr: f64, cx: &Context<'_>) {
         let At::Cooldown { piece, steps, slots } = &mut self.at else { return };
         let rest = lr_pieces::cut(&[*piece], *steps - cx.left()).1;
         let from = lr_pieces::highest(&rest);
         if let Some(&[scaled]) = lr_pieces::scaled_to(&rest, lr).as_deref() {
             (*piece, *steps) = (scaled, cx.left());
-            slots.map(|saved| saved / from * lr);
+            slots.map(|saved| (saved / from * lr).min(lr));
         }
     }
 
@@ -143,7 +143,7 @@ impl Staged {
     fn guarded(&self, head: Vec<Piece>, cx: &Context<'_>) -> Run {
         let mut run = committed(Phase::Stable, self.stage, head);
         if cx.spec.guard {
-            run.stop_if.extend(self.level.map(|level| level.guard(self.bound)));
+            run.stop_if.extend(self.standing.guard(self.bound));
         }
         run
     }

@@ -49,7 +49,8 @@ impl Staged {
     pub(super) fn plan_search(&self, cx: &Context<'_>) -> Option<Search> {
         let room = self.room(cx);
         let bounds = Bounds::from(self.range);
-        let previous = self.measured.then(|| libm::log10(self.lr));
+        // An operator may have set it out of the range.
+        let previous = self.measured.then(|| libm::log10(self.lr).clamp(bounds.lo, bounds.hi));
         let sixths = [1.0, 3.0, 5.0].map(|k| bounds.lo + k / 6.0 * (bounds.hi - bounds.lo));
         let mut planned: Vec<f64> = previous.into_iter().collect();
         match previous.filter(|_| self.searches >= 2) {
@@ -107,6 +108,9 @@ impl Staged {
             losses: downsample(segment.losses, 128),
             validations: segment.validations.to_vec(),
         });
+        if self.stage == 0 && outcome == TrialOutcome::Completed {
+            self.standing.began(search.lr(self.range), segment.losses);
+        }
         search.tell(segment.losses, forecast, outcome);
         if search.next(self.range) {
             let is_best = search.choice().is_some_and(|choice| choice.trial == trial);
@@ -145,7 +149,8 @@ impl Staged {
         if self.measured {
             self.pace.chosen(&choice);
         }
-        (self.lr, self.measured, self.level) = (lr, true, choice.level);
+        (self.lr, self.measured) = (lr, true);
+        self.standing.commit(choice.level);
         Some(trial)
     }
 

@@ -1,6 +1,7 @@
 //! Policies against a simulated trainer. The books are kept here once more, without the job's help, and every plan is
 //! checked on its way.
 
+mod alarms;
 mod paper;
 mod plain;
 mod scan;
@@ -10,7 +11,7 @@ mod scan_open;
 mod staged;
 mod surface;
 
-use super::{Context, Notes, PolicyState, Segment, SlotEntry, Spent};
+use super::{Change, Context, Notes, PolicyState, Segment, SlotEntry, Spent};
 use crate::{
     directive::{Action, Batches, DoneReason, Phase, Run, Slot, SlotOp},
     job::Validation,
@@ -42,6 +43,8 @@ pub(super) struct Trace {
     pub(super) notes: Notes,
     /// Every directive with the LR of its first step and its last, and the stop that ended it.
     pub(super) segments: Vec<(Run, Option<Stop>)>,
+    /// Steps of all kinds at the end of each.
+    pub(super) ends: Vec<u64>,
     pub(super) slot_ops: Vec<Vec<SlotOp>>,
     pub(super) plans: Vec<Plan>,
     /// Of the steps that were kept.
@@ -74,6 +77,8 @@ enum End {
     Stopped(Stop),
     /// At a rung; with what follows.
     Cut(Box<Plan>),
+    /// Where an operator's LR takes effect.
+    Changed(f64),
 }
 
 /// The trainer's own state: what a slot holds.
@@ -116,6 +121,20 @@ pub(super) fn train_with<S: Surface>(
     simulate(u64::MAX, spec, surface, can, fault)
 }
 
+/// As [`train`], where an operator sets the LR `lr` once `at` steps of all kinds are done, outside of trials.
+pub(super) fn train_changed<S: Surface>(
+    spec: &JobSpec,
+    surface: S,
+    at: u64,
+    lr: f64,
+    fault: impl FnMut(&Run, u64, f64) -> f64,
+) -> Trace {
+    let mut sim = Sim::new(spec, surface, Can { replay: true, validate: false }, fault);
+    sim.change = Some((at, lr));
+    sim.train(u64::MAX);
+    sim.trace
+}
+
 /// What the trainer can do.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Can {
@@ -130,20 +149,7 @@ fn simulate<S: Surface>(
     can: Can,
     fault: impl FnMut(&Run, u64, f64) -> f64,
 ) -> Trace {
-    let spec = resolve(spec).unwrap();
-    let trainer = State { surface, batch: 0, tried: Vec::new() };
-    let policy = PolicyState::new(&spec);
-    let mut sim = Sim {
-        spec,
-        policy,
-        trainer,
-        next_batch: 0,
-        saved: BTreeMap::new(),
-        slots: BTreeMap::new(),
-        can,
-        fault,
-        trace: Trace::default(),
-    };
+    let mut sim = Sim::new(spec, surface, can, fault);
     sim.train(steps);
     sim.trace
 }
@@ -158,10 +164,28 @@ struct Sim<S, F> {
     slots: BTreeMap<Slot, SlotEntry>,
     can: Can,
     fault: F,
+    /// An operator's LR that waits, and for which step.
+    change: Option<(u64, f64)>,
     trace: Trace,
 }
 
 impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
+    fn new(spec: &JobSpec, surface: S, can: Can, fault: F) -> Self {
+        let spec = resolve(spec).unwrap();
+        Self {
+            policy: PolicyState::new(&spec),
+            spec,
+            trainer: State { surface, batch: 0, tried: Vec::new() },
+            next_batch: 0,
+            saved: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            can,
+            fault,
+            change: None,
+            trace: Trace::default(),
+        }
+    }
+
     fn train(&mut self, steps: u64) {
         let mut plan = self.decide(|policy, cx, notes| policy.get_mut().begin(cx, notes));
         for seq in 1.. {
@@ -183,6 +207,8 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
                 Action::Run(run) => run,
             };
             let (losses, validations, end) = self.run(&run);
+            self.trace.ends.push(self.trace.spent.total());
+            let mut changed = None;
             let stop = match end {
                 End::Cut(next) => {
                     self.trace.segments.push((run, None));
@@ -191,11 +217,18 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
                     continue;
                 }
                 End::Stopped(stop) => Some(stop),
+                End::Changed(lr) => {
+                    changed = Some(Change { lr: Some(lr), total_steps: None });
+                    None
+                }
                 End::Completed => None,
             };
             self.trace.segments.push((run.clone(), stop));
             plan = self.decide(|policy, cx, notes| {
                 let segment = Segment { run: &run, losses: &losses, validations: &validations };
+                if let Some(change) = changed {
+                    policy.get_mut().update(change, cx, notes);
+                }
                 match stop {
                     Some(stop) => policy.get_mut().stopped(&segment, stop, cx, notes).into(),
                     None => policy.get_mut().ended(&segment, cx, notes),
@@ -260,11 +293,16 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
         let mut validations = Vec::new();
         let mut batch = if run.batches == Batches::Replay { self.trainer.batch } else { self.next_batch };
         let (mut judge, mut cursor) = (Judge::new(&run.stop_if), Cursor::at(&run.lr, 0));
-        let (mut losses, mut end) = (Vec::new(), run.steps());
+        let (mut losses, mut end, mut changed) = (Vec::new(), run.steps(), None);
         while (losses.len() as u64) < end {
             let lr = cursor.lr(&run.lr).unwrap();
             cursor.advance(&run.lr);
             let total = self.trace.spent.total() + losses.len() as u64;
+            let committed = run.phase != Phase::Trial;
+            if let Some((_, lr)) = self.change.take_if(|(at, _)| committed && total >= *at) {
+                changed = Some(lr);
+                break;
+            }
             let loss = (self.fault)(run, total, self.trainer.surface.step(lr, batch));
             batch += 1;
             losses.push(loss);
@@ -286,7 +324,7 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
             let offset = losses.len() as u64;
             let needed = offset < end || judge.stop().is_none();
             if needed && run.validate_at.contains(&offset) {
-                validations.push(Validation { offset, loss: self.trainer.surface.validation() });
+                validations.push(Validation { offset, loss: self.trainer.surface.true_loss() });
             }
         }
         self.next_batch = self.next_batch.max(batch);
@@ -295,7 +333,12 @@ impl<S: Surface, F: FnMut(&Run, u64, f64) -> f64> Sim<S, F> {
             Phase::Trial => self.trace.spent.search += steps,
             _ => self.trace.spent.committed += steps,
         }
-        (losses, validations, judge.stop().map_or(End::Completed, End::Stopped))
+        let end = match (judge.stop(), changed) {
+            (Some(stop), _) => End::Stopped(stop),
+            (None, Some(lr)) => End::Changed(lr),
+            (None, None) => End::Completed,
+        };
+        (losses, validations, end)
     }
 
     /// Asks a copy of the policy twice; it becomes the policy if the trial is to end.

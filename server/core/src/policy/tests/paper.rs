@@ -2,7 +2,7 @@
 
 use super::{
     Can, Trace, spec,
-    surface::{Quadratic, Surface},
+    surface::{Quadratic, Surface, in_unit},
     train, train_with,
 };
 use crate::{
@@ -19,7 +19,7 @@ fn paper(total: u64) -> JobSpec {
     spec(total, PolicySpec::Paper(options()))
 }
 
-fn healthy(spec: &JobSpec, surface: Quadratic) -> Trace {
+fn healthy(spec: &JobSpec, surface: impl Surface) -> Trace {
     train(spec, surface, false, |_, _, loss| loss)
 }
 
@@ -125,7 +125,7 @@ fn the_unit_of_the_loss_changes_nothing() {
     let unbounded = JobSpec { loss_lower_bound: Some(LossBound::None), ..paper(3000) };
     let base = healthy(&unbounded, Quadratic::new(1.0));
     for (scale, offset) in [(0.01, 0.0), (1.0, 10.0), (64.0, -1024.0)] {
-        let trace = healthy(&unbounded, Quadratic::new(1.0).in_unit(scale, offset));
+        let trace = healthy(&unbounded, in_unit(Quadratic::new(1.0), scale, offset));
         for (a, b) in trace.notes.commits.iter().zip(&base.notes.commits) {
             assert!((libm::log10(a.lr) - libm::log10(b.lr)).abs() < 0.02, "{scale} {offset}: {a:?} {b:?}");
         }
@@ -139,7 +139,7 @@ fn a_stage_that_breaks_is_rolled_back_at_a_third() {
     {
         for broken in [f64::NAN, f64::INFINITY, 1e9] {
             let spec = JobSpec { loss_lower_bound: Some(bound), ..paper(6000) };
-            let surface = Quadratic::new(1.0).in_unit(scale, offset);
+            let surface = in_unit(Quadratic::new(1.0), scale, offset);
             let trace = train(&spec, surface, false, |run, total, loss| {
                 if run.phase == Phase::Stable && total == 250 { broken } else { loss }
             });
@@ -260,8 +260,8 @@ impl Surface for Overfits {
         self.inner.step(lr, batch)
     }
 
-    fn validation(&self) -> f64 {
-        if self.highest > 1e-2 { f64::NAN } else { self.inner.validation() }
+    fn true_loss(&self) -> f64 {
+        if self.highest > 1e-2 { f64::NAN } else { self.inner.true_loss() }
     }
 }
 

@@ -1,9 +1,13 @@
 //! `scan` on healthy surfaces: the books, the search and the choice.
 
-use super::{Trace, spec, surface::Quadratic, train};
+use super::{
+    Trace, spec,
+    surface::{Quadratic, Surface, in_unit},
+    train,
+};
 use crate::{
     directive::{Batches, DoneReason, Failure, Phase, Slot, SlotOp},
-    policy::TrialOutcome,
+    policy::{TrialNote, TrialOutcome},
     spec::{JobSpec, LossBound, PolicySpec, ScanOptions},
 };
 
@@ -11,7 +15,7 @@ pub(super) fn scan(total: u64) -> JobSpec {
     spec(total, PolicySpec::Scan(ScanOptions::default()))
 }
 
-fn healthy(spec: &JobSpec, surface: Quadratic) -> Trace {
+fn healthy(spec: &JobSpec, surface: impl Surface) -> Trace {
     train(spec, surface, true, |_, _, loss| loss)
 }
 
@@ -121,14 +125,14 @@ fn the_unit_of_the_loss_changes_nothing() {
         [(0.01, 0.0, LossBound::At(0.0)), (1e6, 0.0, LossBound::At(0.0)), (1.0, 10.0, LossBound::At(10.0))]
     {
         let spec = JobSpec { loss_lower_bound: Some(bound), ..scan(4500) };
-        let trace = healthy(&spec, Quadratic::new(1.0).in_unit(scale, offset));
+        let trace = healthy(&spec, in_unit(Quadratic::new(1.0), scale, offset));
         assert_eq!(trial_lrs(&trace), trial_lrs(&base), "{scale} {offset}");
         assert!((committed_lr(&trace) / committed_lr(&base) - 1.0).abs() < 1e-6);
     }
     let unbounded = JobSpec { loss_lower_bound: Some(LossBound::None), ..scan(4500) };
     let base = healthy(&unbounded, Quadratic::new(1.0));
     for (scale, offset) in [(0.01, 0.0), (1.0, 10.0), (1.0, -100.0), (50.0, -1e5)] {
-        let trace = healthy(&unbounded, Quadratic::new(1.0).in_unit(scale, offset));
+        let trace = healthy(&unbounded, in_unit(Quadratic::new(1.0), scale, offset));
         assert!((committed_lr(&trace) / committed_lr(&base) - 1.0).abs() < 1e-4, "{scale} {offset}");
         assert_eq!(trace.stops(), base.stops());
     }
@@ -136,7 +140,7 @@ fn the_unit_of_the_loss_changes_nothing() {
 
 #[test]
 fn a_negative_loss_disproves_the_default_bound() {
-    let trace = healthy(&scan(4500), Quadratic::new(1.0).in_unit(1.0, -30.0));
+    let trace = healthy(&scan(4500), in_unit(Quadratic::new(1.0), 1.0, -30.0));
     assert_eq!((trace.done, trace.spent.lost), (Some(DoneReason::Finished), 0));
     assert!((0.02..0.5).contains(&committed_lr(&trace)));
 }
@@ -206,6 +210,33 @@ fn all_branches_fail_and_the_range_is_lowered_once() {
         trace.notes.warnings
     );
     assert_eq!((committed_lr(&trace), trace.done), (0.1, Some(DoneReason::Finished)));
+}
+
+#[test]
+fn a_wild_branch_does_not_hide_what_others_learnt() {
+    let mut wild = 0;
+    for total in [720, 1000, 2400] {
+        for (seed, largest) in (1..=4).flat_map(|seed| [0.1, 1.0, 10.0, 100.0].map(|largest| (seed, largest)))
+        {
+            for noise in [0.0, 0.01] {
+                let trace = healthy(&scan(total), Quadratic::new(largest).noisy(0.02, noise).seeded(seed));
+                let why = &trace.notes.commits[0].why;
+                assert!(
+                    !why.contains("learnt anything"),
+                    "{total} {largest} {noise}: {:?}",
+                    trace.notes.trials
+                );
+                let lr = committed_lr(&trace);
+                assert!(lr * largest < 1.0, "stability ends at {}, committed {lr}", 2.0 / largest);
+                // The loss leaps first, for the first losses, then falls below those of every other branch.
+                let trials = &trace.notes.trials;
+                let least = trials.iter().filter_map(|t| t.score).fold(f64::INFINITY, f64::min);
+                let by_noise = |t: &&TrialNote| t.score == Some(least) && t.sd > Some(0.1);
+                wild += usize::from(trials.iter().any(|t| by_noise(&t)));
+            }
+        }
+    }
+    assert!(wild > 0, "the best score is that of a wild branch");
 }
 
 #[test]

@@ -9,7 +9,9 @@ use super::{
 };
 use crate::{
     directive::{DoneReason, Phase},
+    policy::TrialOutcome,
     spec::JobSpec,
+    stop_rules::{Judge, StopIf},
 };
 
 const TOTAL: u64 = 3000;
@@ -24,12 +26,11 @@ struct Trained {
 
 impl Surface for Trained {
     fn step(&mut self, lr: f64, batch: u64) -> f64 {
-        let batch = batch + self.seed * 1_000_003;
-        self.model.step(lr, batch) + (self.noise)(normal(batch, 77))
+        self.model.step(lr, batch) + (self.noise)(normal(self.seed, batch, 77))
     }
 
-    fn validation(&self) -> f64 {
-        self.model.validation()
+    fn true_loss(&self) -> f64 {
+        self.model.true_loss()
     }
 }
 
@@ -43,9 +44,13 @@ const NOISES: [(&str, Noise); 4] = [
     ("mostly nothing", |n| 0.002 * libm::exp(2.0 * n) - 0.3),
 ];
 
+fn model(far: f64, seed: u64) -> Quadratic {
+    Quadratic::new(1.0).noisy(0.02, 0.0).started_at(far).seeded(seed)
+}
+
 /// `far`: what is left to learn, as a share of the distance from scratch.
 fn tune(spec: &JobSpec, far: f64, seed: u64, noise: Noise) -> Trace {
-    let model = Quadratic::new(1.0).noisy(0.02, 0.0).started_at(far);
+    let model = model(far, seed);
     train(spec, Trained { model, seed, noise }, true, |_, _, loss| loss)
 }
 
@@ -70,16 +75,15 @@ fn noise_is_hardly_ever_a_ground_for_a_guard() {
         }
     }
     // A burst that no branch has seen; what came of it is learnt.
-    assert!(fired.len() <= 2 && fired.iter().all(|(.., times)| *times <= 1), "of 96: {fired:?}");
+    assert!(fired.len() <= 3 && fired.iter().all(|(.., times)| *times <= 2), "of 96: {fired:?}");
 }
 
 /// What is left of the loss above its floor at the end of a run, without the noise of its report.
 fn excess(spec: &JobSpec, far: f64, seed: u64, noise: Noise) -> f64 {
     let trace = tune(spec, far, seed, noise);
     assert!(trace.committed.len() as u64 > TOTAL / 2);
-    let mut model = Quadratic::new(1.0).noisy(0.02, 0.0).started_at(far);
-    let losses =
-        (0..).zip(&trace.committed).map(|(batch, (lr, _))| model.step(*lr, batch + seed * 1_000_003));
+    let mut model = model(far, seed);
+    let losses = (0..).zip(&trace.committed).map(|(batch, (lr, _))| model.step(*lr, batch));
     losses.last().unwrap() - 0.3
 }
 
@@ -106,4 +110,20 @@ fn nothing_learnt_is_said_and_the_fallback_lr_used() {
             assert!(said, "{:?}", trace.notes.warnings);
         }
     }
+}
+
+#[test]
+fn a_burst_of_noise_is_no_explosion() {
+    let (mut seen, mut misled) = (0, 0);
+    for (seed, far) in (1..=12).flat_map(|seed| [(seed, 0.03), (seed, 0.2)]) {
+        let trace = tune(&scan(TOTAL), far, seed, NOISES[3].1);
+        // Below LR 1 nothing explodes.
+        for trial in trace.notes.trials.iter().filter(|trial| trial.lr < 1.0) {
+            seen += 1;
+            let first = StopIf::AboveFirst { factor: 4.0, floor: 0.0, from: 0 };
+            misled += usize::from(Judge::over(&[first], &trial.losses).stop().is_some());
+            assert!(trial.outcome == TrialOutcome::Completed, "{seed} {far}: {trial:?}");
+        }
+    }
+    assert!(2 * misled > seen, "one loss against the first would stop {misled} of {seen} branches");
 }

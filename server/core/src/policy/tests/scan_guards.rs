@@ -3,7 +3,7 @@
 use super::{
     Trace,
     scan::scan,
-    surface::{Quadratic, normal},
+    surface::{Quadratic, in_unit, normal},
     train,
 };
 use crate::{
@@ -30,7 +30,7 @@ fn run(
 ) -> Trace {
     let (scale, offset, bound) = unit;
     let spec = JobSpec { loss_lower_bound: Some(bound), ..scan(TOTAL) };
-    train(&spec, surface.in_unit(scale, offset), true, move |run, total, loss| {
+    train(&spec, in_unit(surface, scale, offset), true, move |run, total, loss| {
         scale * fault(run, total, (loss - offset) / scale) + offset
     })
 }
@@ -64,7 +64,7 @@ fn spikes_that_recover_meet_no_guard() {
 #[test]
 fn heavy_tails_meet_no_guard() {
     let trace = run(UNITS[0], Quadratic::new(1.0), |_, total, loss| {
-        loss + 0.3 * libm::pow(normal(total, 5).abs(), 3.0)
+        loss + 0.3 * libm::pow(normal(0, total, 5).abs(), 3.0)
     });
     assert_eq!(fired(&trace), []);
 }
@@ -77,7 +77,7 @@ const STORIES: [(&str, Story); 6] = [
     ("explodes slowly", |t, loss| loss * libm::pow(1.05, t.min(2000) as f64)),
     ("NaN", |_, _| f64::NAN),
     ("infinite", |_, _| f64::INFINITY),
-    ("collapses to the initial loss", |t, _| 0.99 + 0.02 * normal(t, 3)),
+    ("collapses to the initial loss", |t, _| 0.99 + 0.02 * normal(0, t, 3)),
     ("jumps far above", |_, _| 1e6),
 ];
 
@@ -182,7 +182,7 @@ fn the_last_warm_up_is_ended_by_a_non_finite_loss_alone() {
 #[test]
 fn a_warm_up_that_learns_nothing_starts_again() {
     let trace = run(UNITS[0], Quadratic::new(1.0), |run, total, loss| {
-        if run.phase == Phase::Warmup && total < 800 { 0.97 + 0.02 * normal(total, 1) } else { loss }
+        if run.phase == Phase::Warmup && total < 800 { 0.97 + 0.02 * normal(0, total, 1) } else { loss }
     });
     assert_eq!((warmups(&trace).len(), fired(&trace).len()), (2, 0));
     assert_eq!((trace.spent.lost, trace.done), (450, Some(DoneReason::Finished)));

@@ -190,7 +190,7 @@ const STORIES: [(&str, u64, Story); 5] = [
     ("explodes", 40, |t, loss| loss * libm::pow(1.2, t.min(2000) as f64)),
     ("NaN", 3, |_, _| f64::NAN),
     ("infinite", 3, |_, _| f64::INFINITY),
-    ("collapses to the initial loss", 100, |t, _| 0.99 + 0.02 * normal(t, 3)),
+    ("collapses to the initial loss", 100, |t, _| 0.99 + 0.02 * normal(0, t, 3)),
     ("jumps far above", 3, |_, _| 1e6),
 ];
 

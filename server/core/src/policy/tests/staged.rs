@@ -2,12 +2,12 @@
 
 use super::{
     Trace, spec,
-    surface::{Quadratic, Surface, normal},
-    train,
+    surface::{Quadratic, Surface, in_unit, normal},
+    train, train_changed,
 };
 use crate::{
     directive::{Batches, DoneReason, Failure, Phase, Run, Slot, SlotOp},
-    policy::TrialOutcome,
+    policy::{CommitNote, TrialOutcome},
     spec::{JobSpec, LossBound, PolicySpec, StagedOptions},
 };
 
@@ -126,10 +126,10 @@ struct Flat;
 
 impl Surface for Flat {
     fn step(&mut self, lr: f64, batch: u64) -> f64 {
-        1.0 + lr.min(1.0) + 0.01 * normal(batch, 0)
+        1.0 + lr.min(1.0) + 0.01 * normal(0, batch, 0)
     }
 
-    fn validation(&self) -> f64 {
+    fn true_loss(&self) -> f64 {
         f64::NAN
     }
 }
@@ -201,7 +201,7 @@ impl Surface for Growing {
         loss
     }
 
-    fn validation(&self) -> f64 {
+    fn true_loss(&self) -> f64 {
         f64::NAN
     }
 }
@@ -237,7 +237,7 @@ fn the_unit_of_the_loss_changes_nothing() {
     let unbounded = JobSpec { loss_lower_bound: Some(LossBound::None), ..staged(6000) };
     let base = healthy(&unbounded, Quadratic::new(1.0));
     for (scale, offset) in [(0.01, 0.0), (1.0, 10.0), (64.0, -1024.0)] {
-        let trace = healthy(&unbounded, Quadratic::new(1.0).in_unit(scale, offset));
+        let trace = healthy(&unbounded, in_unit(Quadratic::new(1.0), scale, offset));
         for (a, b) in trace.notes.commits.iter().zip(&base.notes.commits) {
             assert!((libm::log10(a.lr) - libm::log10(b.lr)).abs() < 0.05, "{scale} {offset}: {a:?} {b:?}");
         }
@@ -251,7 +251,7 @@ fn a_stage_that_breaks_is_rolled_back_at_a_third() {
     {
         for broken in [f64::NAN, f64::INFINITY, 1e9] {
             let spec = JobSpec { loss_lower_bound: Some(bound), ..staged(12_000) };
-            let surface = Quadratic::new(1.0).in_unit(scale, offset);
+            let surface = in_unit(Quadratic::new(1.0), scale, offset);
             let mut done = false;
             let trace = train(&spec, surface, true, |run, total, loss| {
                 let here = run.phase == Phase::Stable && total > 1500 && !done;
@@ -302,6 +302,123 @@ fn after_three_retries_it_cools_down_at_once_and_then_gives_up() {
     assert_eq!((trace.stops(), trace.done), (1, Some(DoneReason::Failed(Failure::Unstable))));
 }
 
+/// The LR of every kept step, from the one at which the operator's is in force.
+fn changed(trace: &Trace, lr: f64) -> Vec<f64> {
+    let at = trace.notes.commits.iter().position(|c| c.why.contains("an operator set it")).unwrap();
+    assert_eq!(trace.notes.commits[at].lr, lr);
+    let lrs = trace.lrs();
+    let from = lrs.iter().position(|other| *other == lr).expect("a step at the operator's LR");
+    lrs[from..].to_vec()
+}
+
+#[test]
+fn an_operators_lr_is_held_to_the_stages_end_and_searched_around() {
+    for lr in [0.003, 0.5] {
+        let trace = train_changed(&staged(12_000), Quadratic::new(1.0), 6000, lr, |_, _, loss| loss);
+        assert_eq!(
+            (trace.done, trace.spent.total(), trace.spent.lost),
+            (Some(DoneReason::Finished), 12_000, 0)
+        );
+        let noted = trace.notes.commits.iter().position(|c| c.why.contains("an operator set it")).unwrap();
+        let stage = trace.notes.commits[noted].stage;
+        let next: Vec<f64> =
+            trace.notes.trials.iter().filter(|t| t.stage == stage + 1).map(|t| t.lr).collect();
+        assert!((next[0] / lr - 1.0).abs() < 1e-9, "the incumbent is the operator's: {next:?}");
+        assert!(next[1] < lr && next[2] > lr, "{next:?}");
+        let mut held = trace.segments.iter().filter(|(run, _)| run.stage == stage && run.phase == Phase::Stable);
+        assert_eq!(held.next_back().unwrap().0.lr[0].start, lr);
+        assert!(changed(&trace, lr).len() > 3600);
+    }
+}
+
+#[test]
+fn an_operators_lr_waits_for_the_search_to_end() {
+    let trace = train_changed(&staged(12_000), Quadratic::new(1.0), 50, 0.04, |_, _, loss| loss);
+    let whys: Vec<&str> = trace.notes.commits.iter().map(|c| c.why.as_str()).collect();
+    assert!(whys[0].contains("largest LR") && whys[1].contains("operator"), "{whys:?}");
+    assert_eq!(trace.notes.commits[1].stage, 0);
+    let first = trace.segments.iter().find(|(run, _)| run.phase == Phase::Stable).unwrap();
+    assert_ne!(first.0.lr[0].start, 0.04);
+    assert!(changed(&trace, 0.04).len() >= 11_000 - trace.spent.search as usize);
+}
+
+#[test]
+fn an_operators_lr_may_lie_outside_of_the_range() {
+    let (lo, hi) = (1e-3, 0.1);
+    let spec = JobSpec { lr_min: Some(lo), lr_max: Some(hi), fallback_lr: Some(0.01), ..staged(12_000) };
+    for lr in [1e-5, 0.2] {
+        let trace = train_changed(&spec, Flat, 6000, lr, |_, _, loss| loss);
+        assert_eq!((trace.spent.total(), trace.spent.lost), (12_000, 0));
+        assert!(trace.notes.trials.iter().all(|t| (lo..=hi).contains(&t.lr)), "searches keep to the range");
+        let stage = trace.notes.commits.iter().find(|c| c.why.contains("operator")).unwrap().stage;
+        let next: Vec<f64> =
+            trace.notes.trials.iter().filter(|t| t.stage == stage + 1).map(|t| t.lr).collect();
+        let nearest: f64 = if lr < lo { lo } else { hi };
+        assert!((next[0] / nearest - 1.0).abs() < 1e-9, "{next:?}");
+    }
+}
+
+#[test]
+fn an_operators_lr_ends_the_skipping_of_searches() {
+    let options = StagedOptions { tau: Some(500), ..StagedOptions::default() };
+    let spec = spec(24_000, PolicySpec::Staged(options));
+    let trace = healthy(&spec, Indifferent { steps: 0.0 });
+    let rows = trace.notes.commits.windows(2);
+    let twice = |pair: &[CommitNote]| pair.iter().all(|c| c.why.contains("changed nothing"));
+    let skipped = rows.filter(|pair| twice(pair)).map(|pair| pair[0].stage).next().unwrap();
+    let (_, ends) = trace
+        .segments
+        .iter()
+        .zip(&trace.ends)
+        .find(|((run, _), _)| run.stage == skipped && run.phase == Phase::Stable)
+        .unwrap();
+    let trace = train_changed(&spec, Indifferent { steps: 0.0 }, ends - 100, 0.2, |_, _, loss| loss);
+    assert!(trials_of(&trace, skipped + 1) > 0, "{skipped}");
+}
+
+#[test]
+fn an_operators_lr_rescales_the_cooldown() {
+    let plain = healthy(&staged(6000), Quadratic::new(1.0)).lrs();
+    for factor in [0.1, 3.0] {
+        // 1000 steps before the end.
+        let from = plain.len() - 1000;
+        let lr = factor * plain[from];
+        let trace = train_changed(&staged(6000), Quadratic::new(1.0), 5000, lr, |_, _, loss| loss);
+        let lrs = trace.lrs();
+        assert_eq!((lrs.len(), &lrs[..from]), (plain.len(), &plain[..from]));
+        for (changed, planned) in lrs[from..].iter().zip(&plain[from..]) {
+            assert!((changed / (factor * planned) - 1.0).abs() < 1e-9, "{changed} {planned}");
+        }
+    }
+}
+
+#[test]
+fn a_guard_in_the_cooldown_never_rises_above_half_of_an_operators_lr() {
+    // Of the last directive, one in which the LR falls by a factor of 100.
+    for at in [5000, 5990] {
+        let mut broken = false;
+        let trace = train_changed(&staged(6000), Quadratic::new(1.0), at, 1e-3, |run, total, loss| {
+            let here = run.phase == Phase::Cooldown && total >= at + 5 && !broken;
+            broken |= here;
+            if here { f64::NAN } else { loss }
+        });
+        assert_eq!((trace.done, trace.spent.total()), (Some(DoneReason::Finished), 6000));
+        let after = &trace.segments[trace.segments.len() - 1].0;
+        let lowered = trace.notes.commits.last().unwrap();
+        assert!(lowered.why.contains("divided by 2") && lowered.lr <= 0.5e-3, "{lowered:?}");
+        assert!(after.lr[0].start <= 0.5e-3, "{:?}", after.lr);
+    }
+}
+
+#[test]
+fn an_operators_lr_without_a_search_is_not_called_the_fallback() {
+    let spec = JobSpec { max_overhead: Some(0.0), ..staged(12_000) };
+    let trace = train_changed(&spec, Quadratic::new(1.0), 500, 0.04, |_, _, loss| loss);
+    let whys: Vec<&str> = trace.notes.commits.iter().map(|c| c.why.as_str()).collect();
+    assert!(whys[0].contains("fallback_lr") && whys[2].contains("the last LR is held"), "{whys:?}");
+    assert!(trace.lrs()[500..8400].iter().all(|lr| *lr == 0.04));
+}
+
 /// The best LR falls by a factor of 100 on the way.
 #[derive(Clone)]
 struct Drifting {
@@ -316,10 +433,10 @@ impl Surface for Drifting {
         let misfit = libm::log10(lr) - best;
         let level = 0.1 + 1.0 / (1.0 + self.steps / 500.0) + 0.3 * misfit * misfit;
         self.loss += 0.05 * (level - self.loss);
-        self.loss + 0.002 * normal(batch, 7)
+        self.loss + 0.002 * normal(0, batch, 7)
     }
 
-    fn validation(&self) -> f64 {
+    fn true_loss(&self) -> f64 {
         f64::NAN
     }
 }
@@ -341,10 +458,10 @@ impl Surface for Indifferent {
     fn step(&mut self, lr: f64, batch: u64) -> f64 {
         self.steps += 1.0;
         let misfit = libm::log10(lr) + 1.0;
-        3.0 * libm::exp(-self.steps / 3000.0) + 0.2 * (misfit * misfit).min(4.0) + 1e-6 * normal(batch, 3)
+        3.0 * libm::exp(-self.steps / 3000.0) + 0.2 * (misfit * misfit).min(4.0) + 1e-6 * normal(0, batch, 3)
     }
 
-    fn validation(&self) -> f64 {
+    fn true_loss(&self) -> f64 {
         f64::NAN
     }
 }

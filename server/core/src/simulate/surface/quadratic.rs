@@ -55,6 +55,12 @@ impl Quadratic {
         Self { seed, ..self }
     }
 
+    /// With this share of the way to the minimum left, as a model that was trained before.
+    #[must_use]
+    pub fn started_at(self, share: f64) -> Self {
+        Self { x: self.x.map(|x| share * x), ..self }
+    }
+
     fn loss(&self, noise: f64) -> f64 {
         let bowl: f64 = (0..4).map(|i| SHARE[i] * self.largest * self.x[i] * self.x[i] / 2.0).sum();
         self.floor + noise + bowl
