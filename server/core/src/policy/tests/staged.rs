@@ -325,7 +325,8 @@ fn an_operators_lr_is_held_to_the_stages_end_and_searched_around() {
             trace.notes.trials.iter().filter(|t| t.stage == stage + 1).map(|t| t.lr).collect();
         assert!((next[0] / lr - 1.0).abs() < 1e-9, "the incumbent is the operator's: {next:?}");
         assert!(next[1] < lr && next[2] > lr, "{next:?}");
-        let mut held = trace.segments.iter().filter(|(run, _)| run.stage == stage && run.phase == Phase::Stable);
+        let mut held =
+            trace.segments.iter().filter(|(run, _)| run.stage == stage && run.phase == Phase::Stable);
         assert_eq!(held.next_back().unwrap().0.lr[0].start, lr);
         assert!(changed(&trace, lr).len() > 3600);
     }
