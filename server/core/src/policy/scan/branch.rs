@@ -8,7 +8,7 @@
 //! | `n` | losses in a score: max(4, round(0.15 L)) |
 //! | `eta` | its LR; z = log10 eta |
 
-use crate::{forecast::noise, lr_pieces::Piece};
+use crate::{forecast::noise, lr_pieces::Piece, policy::limits::finite};
 use serde::{Deserialize, Serialize};
 
 /// L of a budget.
@@ -51,7 +51,7 @@ pub(super) struct Branch {
 /// What is kept of a branch that finished. All finite.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Finished {
-    /// Mean of the first n losses.
+    /// The loss of the initial state: the mean of the first n losses or, where the branch leapt, the first alone.
     pub(super) head: f64,
     /// Mean of the last n losses.
     pub(super) score: f64,
@@ -63,12 +63,23 @@ pub(super) struct Finished {
 
 impl Finished {
     /// From all losses of a branch; none if they are not numbers.
-    pub(super) fn new(losses: &[f64], n: usize) -> Option<Self> {
-        let head = noise::mean(&losses[..n.min(losses.len())])?;
+    pub(super) fn new(losses: &[f64], n: usize, bound: Option<f64>) -> Option<Self> {
+        let head = if leapt(losses, n, bound) { losses[0] } else { noise::mean(&losses[..n.min(losses.len())])? };
         let score = noise::mean(&losses[losses.len().saturating_sub(n)..])?;
         let finite = head.is_finite() && score.is_finite();
         finite.then(|| Self { head, score, noise: noise::slow_sd(losses), rough: noise::rough_sd(losses) })
     }
+}
+
+/// Whether a branch leapt from its initial state: the median of the losses 1 to n is above the first loss by more than
+/// half of that one's distance from the lower bound and eight times the noise of the second half. Such losses say nothing
+/// of the initial state, and a branch that comes back from them to where it began has learnt nothing.
+fn leapt(losses: &[f64], n: usize, bound: Option<f64>) -> bool {
+    let Some((&first, rest)) = losses.split_first() else { return false };
+    let Some(middle) = noise::median(&rest[..n.min(rest.len())]) else { return false };
+    let size = bound.map_or(0.0, |bound| finite(first - bound).abs());
+    let noise = noise::noise_sd(&losses[losses.len() / 2..]);
+    finite(middle - first) > (0.5 * size).max(finite(8.0 * noise)) && middle > first
 }
 
 #[cfg(test)]
@@ -88,9 +99,22 @@ mod tests {
 
     #[test]
     fn a_score_is_the_mean_of_the_last_losses() {
-        let finished = Finished::new(&[5.0, 3.0, 2.0, 2.0, 1.0, 1.0], 4).unwrap();
+        let finished = Finished::new(&[5.0, 3.0, 2.0, 2.0, 1.0, 1.0], 4, None).unwrap();
         assert_eq!((finished.head, finished.score), (3.0, 1.5));
-        assert_eq!(Finished::new(&[1.0, f64::NAN], 4), None);
-        assert_eq!(Finished::new(&[], 4), None);
+        assert_eq!(Finished::new(&[1.0, f64::NAN], 4, None), None);
+        assert_eq!(Finished::new(&[], 4, None), None);
+    }
+
+    #[test]
+    fn a_branch_that_leapt_began_at_its_first_loss() {
+        let back: Vec<f64> = [2.3, 9.0, 30.0, 12.0].into_iter().chain([2.32; 20]).collect();
+        for bound in [None, Some(0.0)] {
+            assert_eq!(Finished::new(&back, 4, bound).unwrap().head, 2.3);
+        }
+        // A spike among the first losses, and noise as large as the first loss, are no leaps.
+        let spike: Vec<f64> = [0.02, 0.9, 0.02, 0.03].into_iter().chain([0.02; 20]).collect();
+        assert!(Finished::new(&spike, 4, Some(0.0)).unwrap().head > 0.2);
+        let noisy: Vec<f64> = (0..24).map(|i| if i % 3 == 0 { 0.1 } else { 1.0 }).collect();
+        assert!(Finished::new(&noisy, 4, Some(0.0)).unwrap().head > 0.4);
     }
 }

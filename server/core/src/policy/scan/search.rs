@@ -119,7 +119,7 @@ impl Search {
             let stopped_at = losses.iter().copied().find(|loss| *loss > limit);
             self.highest = stopped_at.filter(|loss| loss.is_finite()).or(self.highest);
         }
-        let finished = if finished { Finished::new(losses, self.n) } else { None };
+        let finished = if finished { Finished::new(losses, self.n, self.bound) } else { None };
         self.branches.push(Branch { z: self.z, finished });
         finished.map(|f| (f.score, f.noise / (self.n as f64).sqrt()))
     }
