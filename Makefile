@@ -25,6 +25,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := target/tools
+CANDLE := client-rs/examples/candle/Cargo.toml
 PYTHON_SOURCES := python-client tests
 CARGO_DENY_VERSION := 0.20.2
 BUF := npx --yes @bufbuild/buf@1.75.0
@@ -55,6 +56,7 @@ check: $(CLIENT_STAMP) $(TOOLS)/bin/cargo-deny
 	cargo fmt --all --check
 	PYO3_PYTHON=$(abspath $(BIN))/python cargo clippy --workspace --all-targets --locked -- -D warnings
 	PYO3_PYTHON=$(abspath $(BIN))/python RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	cargo metadata --locked --format-version 1 --manifest-path $(CANDLE) >/dev/null
 	if $(TOOLS)/bin/cargo-deny fetch db >/dev/null 2>&1; then $(TOOLS)/bin/cargo-deny check; \
 	else echo "== the advisory database is out of reach: checking the rest"; $(TOOLS)/bin/cargo-deny check bans licenses sources; fi
 	$(BIN)/ruff check --config python-client/pyproject.toml $(PYTHON_SOURCES)
@@ -83,7 +85,7 @@ bench-convergence: server-release $(CLIENT_STAMP) $(CONVERGENCE_STAMP)
 	$(BIN)/python -m convergence.robustness --rows tests/bench/robustness.jsonl
 
 example-candle: server-release
-	cargo build --locked --release --manifest-path client-rs/examples/candle/Cargo.toml --target-dir $(TARGET)/candle
+	cargo build --locked --release --manifest-path $(CANDLE) --target-dir $(TARGET)/candle
 	data=$$(mktemp -d); \
 	port=$$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'); \
 	$(TARGET)/release/autolrs serve --listen 127.0.0.1:$$port --http-listen off --log-level warn --data-dir $$data & \
