@@ -1,5 +1,7 @@
 # make demo    the whole system on this machine: the server, real trainings, a picture (under target/demo)
 # make test    Rust and Python tests, real processes included
+# make torture 1000 times kill -9 of servers and trainers at every point of a job's life, 50 times of a PyTorch training:
+#              lost reports, changed decisions, stuck jobs; some minutes. TORTURE_SEED=2 draws other points
 # make check   format, lints, docs, types, licences, proto
 # make fmt     formats Rust and Python
 # make bench   speed of the server's parts, of a decision over the wire, of step();
@@ -13,13 +15,13 @@
 # make clean   removes everything that was built
 #
 # Each installs what it needs: a virtual environment in .venv, tools under target/tools, Debian's python3-torch,
-# libopenblas0-pthread and dataset-fashion-mnist (as root with apt; else it says what to install).
+# libopenblas0-pthread, dataset-fashion-mnist and strace (as root with apt; else it says what to install).
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-python check fmt bench bench-policies bench-convergence example-candle clean server server-release
+.PHONY: help demo test test-rust test-python torture check fmt bench bench-policies bench-convergence example-candle clean server server-release
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .venv
@@ -34,6 +36,8 @@ VENV_STAMP := $(VENV)/.installed
 CLIENT_STAMP := $(VENV)/.client
 BENCH_STAMP := $(VENV)/.bench
 CONVERGENCE_STAMP := $(VENV)/.convergence
+TORTURE_STAMP := $(VENV)/.torture
+TORTURE_SEED := 1
 CLIENT_SOURCES := Cargo.lock $(shell find client-rs proto server/core python-client -name '*.rs' -o -name Cargo.toml) python-client/pyproject.toml
 
 help:
@@ -51,6 +55,11 @@ test-rust: server
 
 test-python: server $(CLIENT_STAMP)
 	AUTOLRS_BIN=$(TARGET)/debug/autolrs $(BIN)/python -m pytest -c python-client/pyproject.toml python-client/tests tests/python
+
+torture: server $(CLIENT_STAMP) $(TORTURE_STAMP)
+	cargo build --locked -p autolrs-tests --bins
+	AUTOLRS_BIN=$(TARGET)/debug/autolrs $(TARGET)/debug/autolrs-torture --kills 1000 --seed $(TORTURE_SEED)
+	AUTOLRS_BIN=$(TARGET)/debug/autolrs $(BIN)/python tests/python/torture_torch.py --kills 50 --seed $(TORTURE_SEED)
 
 check: $(CLIENT_STAMP) $(TOOLS)/bin/cargo-deny
 	cargo fmt --all --check
@@ -113,6 +122,10 @@ $(BENCH_STAMP): $(VENV_STAMP)
 $(CONVERGENCE_STAMP): $(VENV_STAMP)
 	python-client/setup-venv $(VENV) fortunes fortunes-min
 	$(BIN)/pip install --quiet --disable-pip-version-check schedulefree==1.4.1 prodigyopt==1.1.2
+	touch $@
+
+$(TORTURE_STAMP): $(VENV_STAMP)
+	python-client/setup-venv $(VENV) strace
 	touch $@
 
 $(CLIENT_STAMP): $(VENV_STAMP) $(CLIENT_SOURCES)

@@ -86,8 +86,18 @@ def test_server_killed_in_the_middle_of_a_run(server: Server) -> None:
     assert same_weights(model, reference_model)
 
 
-def start_trainer(server: Server, directory: Path, pause: float) -> subprocess.Popen[str]:
-    command = [sys.executable, str(TRAINER), server.address, "toy", "800", str(directory), "--pause", str(pause)]
+def start_trainer(server: Server, directory: Path, pause: float, *options: str) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        str(TRAINER),
+        server.address,
+        "toy",
+        "800",
+        str(directory),
+        "--pause",
+        str(pause),
+        *options,
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=heed_ctrl_c)
 
@@ -97,10 +107,11 @@ def heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_trainer_killed_three_times(server: Server, tmp_path: Path) -> None:
-    reference, reference_model = trainer.undisturbed(server.address, "undisturbed")
+@pytest.mark.parametrize("options", [[], ["--dropout"]], ids=["plain", "dropout"])
+def test_trainer_killed_three_times(server: Server, tmp_path: Path, options: list[str]) -> None:
+    reference, reference_model = trainer.undisturbed(server.address, "undisturbed", dropout=bool(options))
     for phase in ("trial", "stable", "cooldown"):
-        process = start_trainer(server, tmp_path, 0.002)
+        process = start_trainer(server, tmp_path, 0.002, *options)
         assert process.stdout is not None
         for line in process.stdout:
             if line.split()[1] == phase:
@@ -109,7 +120,7 @@ def test_trainer_killed_three_times(server: Server, tmp_path: Path) -> None:
         process.kill()
         process.wait()
         process.stdout.close()
-    process = start_trainer(server, tmp_path, 0.0)
+    process = start_trainer(server, tmp_path, 0.0, *options)
     process.communicate(timeout=120)
     assert process.returncode == 0
     schedule = [tuple(step) for step in json.loads((tmp_path / "schedule.json").read_text())]

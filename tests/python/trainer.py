@@ -1,16 +1,18 @@
 """A small real training that is the same to the bit every time; run as a program, a trainer that can be killed.
 
-    python trainer.py ADDRESS JOB TOTAL_STEPS DIRECTORY [--pause SECONDS]
+    python trainer.py ADDRESS JOB TOTAL_STEPS DIRECTORY [--pause SECONDS] [--dropout]
 
-writes DIRECTORY/checkpoint.pt every 20 steps, goes on from it if it is there, and at the end writes
-DIRECTORY/schedule.json: the list of (total_step, lr) of every step that the job is made of.
+writes DIRECTORY/checkpoint.pt at its start and every 20 steps, goes on from it if it is there, and at the end writes
+DIRECTORY/schedule.json: the list of (total_step, lr) of every step that the job is made of. With --dropout the training
+draws from PyTorch's generator at every step, and its batches come from a loader that shuffles with a generator of its
+own: the checkpoint holds both.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,12 +50,39 @@ def batches(position: int) -> Iterator[tuple[Tensor, Tensor]]:
         position += 1
 
 
+class Shuffled:
+    """Batches in an order that is drawn anew for every pass; `state_dict` is where it stands."""
+
+    def __init__(self) -> None:
+        self._generator = torch.Generator().manual_seed(3)
+        self._start_of_pass = self._generator.get_state()
+        self._next = 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self._generator.set_state(self._start_of_pass)
+        order = torch.randperm(640, generator=self._generator)
+        while self._next < 20:
+            rows = order[self._next * 32 : (self._next + 1) * 32]
+            self._next += 1
+            yield X[rows], Y[rows]
+        self._start_of_pass, self._next = self._generator.get_state(), 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"start_of_pass": self._start_of_pass.clone(), "next": self._next}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._start_of_pass, self._next = state["start_of_pass"].clone(), state["next"]
+
+
 def make(kind: str = "sgd") -> tuple[nn.Module, torch.optim.Optimizer]:
     """A model with batch norm, and an optimizer with three groups, one of them frozen."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(16, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 3))
+    layers = [nn.Linear(16, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 3)]
+    if kind == "dropout":
+        layers.insert(3, nn.Dropout(0.2))
+    model = nn.Sequential(*layers)
     groups = [
-        {"params": model[3].parameters()},
+        {"params": model[-1].parameters()},
         {"params": model[0].parameters(), "lr": 0.005},
         {"params": model[1].parameters(), "lr": 0.0},
     ]
@@ -76,41 +105,62 @@ def lrs(schedule: autolrs.Schedule) -> Schedule:
     return [(step.total_step, step.lr) for step in schedule.history]
 
 
-def undisturbed(address: str, job: str, **options: Any) -> tuple[Schedule, nn.Module]:
+def undisturbed(address: str, job: str, dropout: bool = False, **options: Any) -> tuple[Schedule, nn.Module]:
     """A run from the first step to the last."""
-    model, optimizer = make()
-    with autolrs.Schedule(optimizer, model, TOTAL_STEPS, job=job, server=address, **options) as schedule:
-        for batch in schedule.steps(batches):
+    model, optimizer = make("dropout" if dropout else "sgd")
+    options = {"server": address, "rng": dropout, **options}
+    with autolrs.Schedule(optimizer, model, TOTAL_STEPS, job=job, **options) as schedule:
+        for batch in schedule.steps(Shuffled() if dropout else batches):
             schedule.step(train_step(model, optimizer, batch))
     return lrs(schedule), model
 
 
-def main(address: str, job: str, total_steps: int, directory: Path, pause: float) -> None:
+def save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: autolrs.Schedule) -> None:
+    """The old file or the new one, whenever the process is killed."""
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "rng": torch.get_rng_state(),
+    }
+    torch.save(state, path.with_suffix(".new"))
+    os.replace(path.with_suffix(".new"), path)
+
+
+def main(address: str, job: str, total_steps: int, directory: Path, pause: float, dropout: bool) -> None:
     torch.set_num_threads(1)
     checkpoint = directory / "checkpoint.pt"
     saved = torch.load(checkpoint) if checkpoint.exists() else None
-    model, optimizer = make()
+    model, optimizer = make("dropout" if dropout else "sgd")
+    options: dict[str, Any] = {"server": address, "rng": dropout}
     if saved is not None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-    resume = saved["schedule"] if saved is not None else None
-    with autolrs.Schedule(optimizer, model, total_steps, job=job, server=address, resume=resume) as schedule:
-        for count, batch in enumerate(schedule.steps(batches), start=1):
+        torch.set_rng_state(saved["rng"])
+        options["resume"] = saved["schedule"]
+    loader = Shuffled() if dropout else batches
+    with autolrs.Schedule(optimizer, model, total_steps, job=job, **options) as schedule:
+        steps = schedule.steps(loader)
+        if saved is None:
+            save(checkpoint, model, optimizer, schedule)
+        print(f"{schedule.total_step} open", flush=True)
+        for count, batch in enumerate(steps, start=1):
             schedule.step(train_step(model, optimizer, batch))
             time.sleep(pause)
             if count % 20 == 0:
-                state = {
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(),
-                }
-                torch.save(state, checkpoint.with_suffix(".new"))
-                os.replace(checkpoint.with_suffix(".new"), checkpoint)
+                save(checkpoint, model, optimizer, schedule)
                 print(f"{schedule.total_step} {schedule.phase}", flush=True)
-    (directory / "schedule.json").write_text(json.dumps(lrs(schedule)))
     torch.save(model.state_dict(), directory / "model.pt")
+    (directory / "schedule.new").write_text(json.dumps(lrs(schedule)))
+    os.replace(directory / "schedule.new", directory / "schedule.json")
 
 
 if __name__ == "__main__":
-    seconds = float(sys.argv[6]) if len(sys.argv) > 6 else 0.0
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]), seconds)
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("address")
+    arguments.add_argument("job")
+    arguments.add_argument("total_steps", type=int)
+    arguments.add_argument("directory", type=Path)
+    arguments.add_argument("--pause", type=float, default=0.0)
+    arguments.add_argument("--dropout", action="store_true")
+    main(**vars(arguments.parse_args()))

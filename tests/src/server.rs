@@ -2,6 +2,7 @@
 
 use autolrs_proto::v1::{job_service_client::JobServiceClient, trainer_service_client::TrainerServiceClient};
 use std::{
+    hash::{BuildHasher, RandomState},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -46,18 +47,7 @@ impl Server {
 
     /// The command that starts it.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binary());
-        command
-            .arg("serve")
-            .args(["--listen", &self.address.to_string()])
-            .args(["--http-listen", &self.http.to_string()])
-            .arg("--data-dir")
-            .arg(self.data.path())
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        command
+        serve(self.address, &self.http.to_string(), self.data.path())
     }
 
     /// Where its store is.
@@ -128,6 +118,22 @@ impl Drop for Server {
     }
 }
 
+/// The command that starts a server. `http`: where it serves metrics and probes, or `off`.
+pub fn serve(address: SocketAddr, http: &str, data: &Path) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .arg("serve")
+        .args(["--listen", &address.to_string()])
+        .args(["--http-listen", http])
+        .arg("--data-dir")
+        .arg(data)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
 /// The `autolrs` binary: `AUTOLRS_BIN`, or the one that was built beside the tests.
 pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("AUTOLRS_BIN") {
@@ -146,4 +152,12 @@ pub fn built(name: &str) -> PathBuf {
 /// An address on loopback that was free a moment ago.
 pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+}
+
+/// An address on loopback for a server that is away at times: a trainer that knocks meanwhile is given a port of its own
+/// from 32768 on, so never this one.
+pub fn lasting_address() -> SocketAddr {
+    let draw = || 12_000 + RandomState::new().hash_one(()) as u16 % 20_000;
+    let free = |port| TcpListener::bind(("127.0.0.1", port)).and_then(|listener| listener.local_addr()).ok();
+    (0..ATTEMPTS).find_map(|_| free(draw())).expect("a free port")
 }

@@ -1,13 +1,14 @@
 //! The Rust client against the real server: outages, take-overs, checkpoints.
 
 use autolrs_client::{
-    Error, JobSpec, OnOutage, PolicySpec, ScanOptions, Session, SessionConfig, Status, WsdOptions, blocking,
+    Error, JobSpec, OnOutage, PolicySpec, ScanOptions, Session, SessionConfig, WsdOptions, blocking,
     session::Machine,
 };
 use autolrs_proto::v1::{GetJobRequest, Holder, Job, JobState, OpenSessionRequest};
 use autolrs_tests::{
     server::{Server, free_address},
     sim::{Optimum, SimTrainer},
+    training::{bits, carry_out},
 };
 use std::time::Duration;
 
@@ -36,30 +37,12 @@ fn wsd() -> PolicySpec {
     PolicySpec::Wsd(WsdOptions::default())
 }
 
-/// Runs the directive in force to its end.
-fn carry_out(session: &autolrs_client::Handle, trainer: &mut SimTrainer) {
-    trainer.carry_out(&session.take_slot_ops(), session.snapshot().replay);
-    if session.done().is_some() {
-        return;
-    }
-    loop {
-        let now = session.snapshot();
-        if session.record(trainer.step(now.seq, now.lr)) == Status::Ended {
-            return;
-        }
-    }
-}
-
 async fn train(session: &Session, trainer: &mut SimTrainer) {
     while session.done().is_none() {
         carry_out(session, trainer);
         session.next().await.unwrap();
     }
     carry_out(session, trainer);
-}
-
-fn bits(trainer: &SimTrainer) -> Vec<(u64, u64)> {
-    trainer.line.iter().map(autolrs_tests::sim::Step::bits).collect()
 }
 
 async fn undisturbed(policy: PolicySpec) -> Vec<(u64, u64)> {

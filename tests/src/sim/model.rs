@@ -1,6 +1,7 @@
 //! A trainer whose state is a few numbers: a wrong restore, a wrong LR or a wrong batch shows in every loss after it.
 
 use autolrs_core::directive::{Slot, SlotOp};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The loss surface: a quadratic bowl with noise of the batches and of the trainer's own generator.
@@ -23,7 +24,7 @@ impl Default for Optimum {
 }
 
 /// What a slot keeps.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Model {
     weights: Vec<f64>,
     velocity: Vec<f64>,
@@ -31,7 +32,7 @@ pub struct Model {
 }
 
 /// A step that was run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Step {
     /// Its directive.
     pub seq: u64,
@@ -56,7 +57,7 @@ struct Saved {
 }
 
 /// What the trainer writes into its own checkpoint beside the session's bytes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct File {
     /// The session's bytes.
     pub session: Vec<u8>,
@@ -171,6 +172,11 @@ impl SimTrainer {
             fresh: position,
             line,
         }
+    }
+
+    /// The state that a slot would keep.
+    pub fn model(&self) -> &Model {
+        &self.model
     }
 
     /// The slots that hold something.
