@@ -115,6 +115,24 @@ fn too_old_names_the_next_directive_that_is_kept() {
 }
 
 #[test]
+fn from_the_directive_that_too_old_names_all_are_kept() {
+    let (mut desk, mut directive) = started(paper(1_000_000, 10));
+    let mut all = vec![directive.seq];
+    for _ in 0..3 * KEPT_CHECKPOINTS {
+        let report = Report { session: 1, ..whole(&directive) };
+        directive = desk.report(report).unwrap().directive.unwrap();
+        all.push(directive.seq);
+    }
+    let refused = desk.open(resume(all[1], 0, &SLOTS));
+    let Err(Refusal::CheckpointTooOld { oldest, .. }) = refused else { panic!("{refused:?}") };
+    let usable: Vec<u64> = all.into_iter().filter(|seq| *seq >= oldest).collect();
+    assert_eq!(usable.len(), KEPT_CHECKPOINTS);
+    for seq in usable {
+        assert!(desk.clone().open(resume(seq, 0, &SLOTS)).is_ok(), "directive {seq}");
+    }
+}
+
+#[test]
 fn a_fallback_adopted_again_after_a_rewind_is_kept_and_dropped_once() {
     let (mut desk, first) = started(paper(1_000_000, 10));
     let fallback = first.fallback.as_ref().unwrap().seq;

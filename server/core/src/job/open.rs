@@ -142,8 +142,9 @@ impl Job {
 
     fn no_checkpoint(&self, resume: &Resume) -> Refusal {
         let newest = self.current.as_ref().map_or(0, |c| c.directive.seq);
-        let newer = self.stage_starts.iter().chain(&self.checkpoints).filter(|seq| **seq > resume.seq);
-        if let Some(&oldest) = newer.min().filter(|_| resume.seq > 0) {
+        // From that one on all are kept; the start of a stage before it would be one that stands alone.
+        let newer = self.checkpoints.iter().find(|seq| **seq > resume.seq);
+        if let Some(&oldest) = newer.filter(|_| resume.seq > 0) {
             return Refusal::CheckpointTooOld { seq: resume.seq, oldest };
         }
         Refusal::CheckpointMismatch(format!("it is at directive {}, the job at {newest}", resume.seq))
