@@ -4,12 +4,15 @@ mod common;
 
 use autolrs_core::{
     directive::DoneReason,
-    job::{End, Event, Open, Refusal, Report, StoppedBecause, Validation},
+    job::{End, Event, Open, Refusal, Report, Row, StoppedBecause, Validation},
+    policy::CommitNote,
     stop_rules::Stop,
 };
 use common::{
     Desk,
-    given::{broken, cancel, constant, finish, go_on, interrupted, losses, scan, started, whole},
+    given::{
+        broken, cancel, constant, finish, go_on, interrupted, losses, paper, scan, staged, started, whole,
+    },
     open, resume,
 };
 
@@ -273,4 +276,33 @@ fn a_resume_forgets_the_validation_at_its_place() {
     let again = vec![Validation { offset: 40, loss: 7.0 }, Validation { offset: 100, loss: 0.1 }];
     desk.report(Report { session, validations: again.clone(), ..whole(&first) }).unwrap();
     assert_eq!(desk.closed(first.seq).validations, [at(&[10]), again].concat());
+}
+
+#[test]
+fn a_choice_that_the_trainer_never_heard_of_explains_nothing() {
+    for spec in [paper(1000, 50), staged(1000, 100)] {
+        let (mut desk, mut last) = started(spec);
+        let choice = loop {
+            let next = go_on(&mut desk, &last);
+            if next.run().unwrap().trial.is_none() {
+                break commit(&desk);
+            }
+            last = next;
+        };
+        assert!(choice.forecast.is_some() && !choice.curve.is_empty());
+        let fallback = (**last.fallback.as_ref().unwrap()).clone();
+        desk.report(losses(fallback.seq, 0, 5)).unwrap();
+        let taken = commit(&desk);
+        assert_eq!(taken.stage, choice.stage);
+        assert_eq!((taken.forecast, taken.curve), (None, Vec::new()), "{}", taken.why);
+    }
+}
+
+/// The newest commit.
+fn commit(desk: &Desk) -> CommitNote {
+    let commits = desk.rows.iter().rev().filter_map(|row| match row {
+        Row::Commit(note) => Some(note.clone()),
+        _ => None,
+    });
+    commits.into_iter().next().expect("an LR was committed")
 }

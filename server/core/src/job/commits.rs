@@ -45,6 +45,11 @@ impl Commits {
         }
     }
 
+    /// The search's choice was taken back: it explains no LR any more.
+    pub(super) fn forget_choice(&mut self) {
+        self.choice = None;
+    }
+
     /// (stage, LR), oldest first.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (u32, f64)> {
         self.lrs.iter().copied()

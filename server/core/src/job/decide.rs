@@ -212,6 +212,9 @@ impl Job {
         let (Some(fallback), Some(void)) = (fallback, self.current.take()) else { return self.heartbeat() };
         rows.push(Row::Directive(Box::new(self.record(&void, End::Void))));
         (self.books, self.spec.budget) = (void.before.clone(), budget);
+        if searched {
+            self.commits.forget_choice();
+        }
         self.run_fallback(fallback, void.follows, searched, rows)
     }
 
