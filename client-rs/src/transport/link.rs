@@ -27,11 +27,15 @@ const FAILURES_BEFORE_RECONNECT: u32 = 2;
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How a channel is made; it connects with its first call.
+pub(super) type Connect = Box<dyn Fn(&Endpoint) -> Channel + Send + Sync>;
+
 /// The connection to the server.
 pub(super) struct Link {
     server: String,
     job: String,
     endpoint: Endpoint,
+    connect: Connect,
     token: Option<MetadataValue<Ascii>>,
     channel: Option<Channel>,
     failures: u32,
@@ -70,10 +74,17 @@ impl Link {
             server: server.to_owned(),
             job: job.to_owned(),
             endpoint,
+            connect: Box::new(Endpoint::connect_lazy),
             token: token.map_err(|_| Error::Unauthenticated("it has characters that no token has".into()))?,
             channel: None,
             failures: 0,
         })
+    }
+
+    /// The same with another way to connect.
+    #[cfg(test)]
+    pub(super) fn over(self, connect: Connect) -> Self {
+        Self { connect, ..self }
     }
 
     /// Makes the job, or finds the equal one.
@@ -169,7 +180,7 @@ impl Link {
     }
 
     fn channel(&mut self) -> Channel {
-        self.channel.get_or_insert_with(|| self.endpoint.connect_lazy()).clone()
+        self.channel.get_or_insert_with(|| (self.connect)(&self.endpoint)).clone()
     }
 
     fn request<T>(&self, message: T, deadline: Duration) -> Request<T> {

@@ -11,6 +11,8 @@ mod open;
 mod session;
 mod shared;
 mod status;
+#[cfg(test)]
+mod tests;
 mod trace;
 
 pub use handle::{Handle, Snapshot};
@@ -21,6 +23,7 @@ pub(crate) use finish::finish;
 pub(crate) use shared::Shared;
 
 use crate::{config::SessionConfig, error::Error};
+use link::Link;
 use std::{sync::Arc, time::Duration};
 use tower::{
     retry::backoff::{ExponentialBackoff, ExponentialBackoffMaker, MakeBackoff},
@@ -48,7 +51,8 @@ async fn start(
     config: &SessionConfig,
     span: Span,
 ) -> Result<(Arc<Shared>, Option<impl Future<Output = ()> + use<>>), Error> {
-    let (machine, link) = open::open(config).instrument(span.clone()).await?;
+    let connect = |config: &SessionConfig| Link::new(&config.server, &config.job, config.token.as_deref());
+    let (machine, link) = open::open(config, connect).instrument(span.clone()).await?;
     let trace = Trace::new(span, &machine);
     let shared = Arc::new(Shared::new(machine, config, trace));
     let task = link.map(|link| driver::drive(shared.clone(), link));

@@ -21,8 +21,14 @@ use std::{
 use tokio::time::Instant;
 use tower::retry::backoff::Backoff;
 
-/// A session that was opened; without a server no link.
-pub(super) async fn open(config: &SessionConfig) -> Result<(Machine, Option<Link>), Error> {
+/// A call is tried at least once, however little time is left.
+const SHORTEST_DEADLINE: Duration = Duration::from_millis(1);
+
+/// A session that was opened; without a server no link. `connect` makes the link.
+pub(super) async fn open(
+    config: &SessionConfig,
+    connect: impl FnOnce(&SessionConfig) -> Result<Link, Error>,
+) -> Result<(Machine, Option<Link>), Error> {
     let checkpoint = config.resume.as_deref().map(Checkpoint::decode).transpose()?;
     if let Some(other) = checkpoint.as_ref().filter(|checkpoint| checkpoint.job() != config.job) {
         let detail = format!("it belongs to job {:?}, not {:?}", other.job(), config.job);
@@ -36,7 +42,7 @@ pub(super) async fn open(config: &SessionConfig) -> Result<(Machine, Option<Link
         }
         other => other,
     };
-    let mut link = Link::new(&config.server, &config.job, config.token.as_deref())?;
+    let mut link = connect(config)?;
     let mut ask = Ask {
         resume,
         takeover: config.takeover,
@@ -86,8 +92,7 @@ async fn persist(link: &mut Link, config: &SessionConfig, ask: &mut Ask) -> Resu
     let until = Instant::now() + config.connect_timeout;
     let mut backoff = super::backoff();
     loop {
-        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let error = match attempt(link, config, ask, left).await {
+        let error = match attempt(link, config, ask, until).await {
             Ok(opened) => return Ok(opened),
             Err(error) => error,
         };
@@ -105,13 +110,14 @@ async fn attempt(
     link: &mut Link,
     config: &SessionConfig,
     ask: &mut Ask,
-    left: Duration,
+    until: Instant,
 ) -> Result<Opened, Error> {
-    match link.create_job(&config.spec, left).await {
+    let left = || until.saturating_duration_since(Instant::now()).max(SHORTEST_DEADLINE);
+    match link.create_job(&config.spec, left()).await {
         Err(Error::JobDiffers { .. }) if ask.restart => ask.spec = Some(config.spec.clone()),
         other => other?,
     }
-    link.open_session(ask, left).await
+    link.open_session(ask, left()).await
 }
 
 /// The holder is a process of this host that is gone.

@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 /// # }
 /// ```
 pub struct Session {
-    handle: Handle,
+    pub(super) handle: Handle,
 }
 
 impl Session {

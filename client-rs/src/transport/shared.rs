@@ -8,9 +8,12 @@ use crate::{
 };
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 /// The machine and what wakes those who wait for it.
 pub(crate) struct Shared {
