@@ -1,7 +1,7 @@
 //! What a real trainer does with a session of the real client, for [`SimTrainer`].
 
 use crate::sim::SimTrainer;
-use autolrs_client::{Handle, Status};
+use autolrs_client::{Error, Handle, Session, Status};
 
 /// Does the slot operations that wait.
 pub fn enter(session: &Handle, trainer: &mut SimTrainer) {
@@ -24,4 +24,14 @@ pub fn carry_out(session: &Handle, trainer: &mut SimTrainer) {
 /// The LR and the loss of every step, as bits.
 pub fn bits(trainer: &SimTrainer) -> Vec<(u64, u64)> {
     trainer.line.iter().map(crate::sim::Step::bits).collect()
+}
+
+/// Trains to the end of the job.
+pub async fn train(session: &Session, trainer: &mut SimTrainer) -> Result<(), Error> {
+    while session.done().is_none() {
+        carry_out(session, trainer);
+        session.next().await?;
+    }
+    carry_out(session, trainer);
+    Ok(())
 }
