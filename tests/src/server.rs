@@ -32,7 +32,7 @@ impl Server {
 
     /// Starts a server with its store in `data`.
     pub async fn start_on(data: TempDir) -> Self {
-        let (address, http) = (free_address(), free_address());
+        let (address, http) = (lasting_address(), free_address());
         let mut server = Self { address, http, data, child: None };
         server.up().await;
         server

@@ -8,7 +8,7 @@ use autolrs_proto::v1::{GetJobRequest, Holder, Job, JobState, OpenSessionRequest
 use autolrs_tests::{
     server::{Server, free_address},
     sim::{Optimum, SimTrainer},
-    training::{bits, carry_out},
+    training::{bits, carry_out, train},
 };
 use std::time::Duration;
 
@@ -35,14 +35,6 @@ fn scan() -> PolicySpec {
 
 fn wsd() -> PolicySpec {
     PolicySpec::Wsd(WsdOptions::default())
-}
-
-async fn train(session: &Session, trainer: &mut SimTrainer) {
-    while session.done().is_none() {
-        carry_out(session, trainer);
-        session.next().await.unwrap();
-    }
-    carry_out(session, trainer);
 }
 
 async fn undisturbed(policy: PolicySpec) -> Vec<(u64, u64)> {

@@ -62,7 +62,7 @@ async fn outcome(
     };
     let session = Session::open(config).await.unwrap();
     let mut trainer = SimTrainer::new(Optimum::default());
-    train(&session, &mut trainer).await.unwrap();
+    train(&session, &mut trainer).await;
     assert!(session.flush(PATIENCE).await);
     assert!(!session.snapshot().detached);
     session.close(Duration::ZERO).await;
