@@ -2,8 +2,17 @@
 
 use std::{fs, path::Path};
 
-const FILES: [&str; 8] =
-    ["directive", "error_reason", "job", "job_service", "report", "schedule", "stage", "trainer_service"];
+const FILES: [&str; 9] = [
+    "directive",
+    "error_reason",
+    "job",
+    "job_service",
+    "report",
+    "schedule",
+    "stage",
+    "store_service",
+    "trainer_service",
+];
 
 #[test]
 fn generated_code_is_fresh() {

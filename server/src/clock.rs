@@ -1,5 +1,5 @@
-//! The only clock: milliseconds since 1970 that never go back while the process lives. The core has none; what time
-//! decides (who is active, who is detached) is told to it.
+//! The only clock: milliseconds since 1970 that never go back while the process lives: the system's time of day is read
+//! once, at the start. The core has no clock; what time decides (who is active, who is detached) is told to it.
 
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
@@ -37,10 +37,12 @@ impl Clock {
     }
 
     /// What a stored moment of hearing means for a job that was just loaded: a trainer that was heard shortly before
-    /// the server started could not be heard while it was away.
+    /// the server started could not be heard while it was away. A moment in the future is of a server whose clock was
+    /// ahead: all that is known is that it was before this one started.
     pub fn excuse(&self, heard: u64) -> u64 {
         let before_start = self.started_millis.saturating_sub(heard);
-        if before_start > 0 && before_start < millis(SILENCE) { self.started_millis } else { heard }
+        let was_away = before_start > 0 && before_start < millis(SILENCE);
+        if was_away || heard > self.now() { self.started_millis } else { heard }
     }
 }
 
@@ -61,6 +63,8 @@ mod tests {
         assert_eq!(clock.excuse(start - 59_999), start);
         assert_eq!(clock.excuse(start - 60_000), start - 60_000);
         assert_eq!(clock.excuse(start + 3), start + 3);
+        assert_eq!(clock.excuse(start + 5000), start + 5000);
+        assert_eq!(clock.excuse(start + 5001), start, "of a clock that was ahead");
         assert_eq!(clock.since(start + 1000), Duration::from_secs(4));
         assert_eq!(clock.since(start + 9000), Duration::ZERO);
     }

@@ -21,6 +21,10 @@ fn main() -> ExitCode {
             },
         },
         Command::Jobs(command) => cli::finish(cli::jobs::run(command)),
+        Command::Store(command) => match cli::store::run(command) {
+            Ok(()) => ExitCode::from(exit::OK),
+            Err(error) => cli::fail(&error, error.exit_code()),
+        },
         Command::Simulate(args) => match cli::simulate::run(&args) {
             Ok(()) => ExitCode::from(exit::OK),
             Err(error) => cli::fail(&error, error.exit_code()),

@@ -5,7 +5,8 @@ use crate::{
     telemetry::metrics,
 };
 use autolrs_proto::v1::{
-    job_service_server::SERVICE_NAME as JOB_SERVICE, trainer_service_server::SERVICE_NAME as TRAINER_SERVICE,
+    job_service_server::SERVICE_NAME as JOB_SERVICE, store_service_server::SERVICE_NAME as STORE_SERVICE,
+    trainer_service_server::SERVICE_NAME as TRAINER_SERVICE,
 };
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -18,19 +19,19 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 /// The whole server and its services, by their names in gRPC health.
-const SERVICES: [&str; 3] = ["", JOB_SERVICE, TRAINER_SERVICE];
+const SERVICES: [&str; 4] = ["", JOB_SERVICE, TRAINER_SERVICE, STORE_SERVICE];
 /// How often the event loop shows that it is alive.
 const BEAT: Duration = Duration::from_secs(1);
 /// Silence of the event loop after which it counts as stuck.
 const LOOP_SILENCE: Duration = Duration::from_secs(10);
-/// Silence of the store's writer after which it counts as stuck: a disk may need long, but not that long.
-const WRITER_SILENCE: Duration = Duration::from_secs(60);
 
 /// What the probes look at.
 #[derive(Clone)]
 pub struct Probes {
     store: Arc<dyn JobStore>,
     health: watch::Receiver<Health>,
+    /// Silence of the store's writer after which it counts as stuck: a disk may need long, but not that long.
+    writer_silence: Duration,
     draining: CancellationToken,
     metrics: PrometheusHandle,
     beat: Arc<Mutex<Instant>>,
@@ -38,9 +39,14 @@ pub struct Probes {
 
 impl Probes {
     /// Probes of a store, and of this process until it drains.
-    pub fn new(store: Arc<dyn JobStore>, draining: CancellationToken, metrics: PrometheusHandle) -> Self {
-        let health = store.health();
-        Self { store, health, draining, metrics, beat: Arc::new(Mutex::new(Instant::now())) }
+    pub fn new(
+        store: Arc<dyn JobStore>,
+        writer_silence: Duration,
+        draining: CancellationToken,
+        metrics: PrometheusHandle,
+    ) -> Self {
+        let (health, beat) = (store.health(), Arc::new(Mutex::new(Instant::now())));
+        Self { store, health, writer_silence, draining, metrics, beat }
     }
 
     /// The plain HTTP service. It says nothing of any job.
@@ -62,26 +68,32 @@ impl Probes {
         }
     }
 
-    /// Tells gRPC health what the store says now.
-    pub async fn report(&mut self, reporter: &HealthReporter) {
-        let health = self.health.borrow_and_update().clone();
-        match &health {
-            Health::Healthy => tracing::info!("serving"),
-            Health::Unavailable(reason) => tracing::error!(reason, "not serving: the store is away"),
+    /// Tells gRPC health whether the store can be used now, and returns it.
+    pub async fn report(&mut self, reporter: &HealthReporter) -> bool {
+        self.health.mark_unchanged();
+        let away = self.away();
+        match &away {
+            None => tracing::info!("serving"),
+            Some(reason) => tracing::error!(reason, "not serving"),
         }
-        let healthy = health == Health::Healthy;
-        metrics::store_healthy(healthy);
-        set(reporter, if healthy { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+        let serving = away.is_none();
+        metrics::store_healthy(serving);
+        set(reporter, if serving { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+        serving
     }
 
     /// Goes on telling it until the server drains; from then on it is not serving.
     pub async fn keep_reporting(mut self, mut reporter: HealthReporter) {
+        let mut serving = self.away().is_none();
+        let mut look = tokio::time::interval(BEAT);
         loop {
             tokio::select! {
                 changed = self.health.changed() => if changed.is_err() { break },
                 () = self.draining.cancelled() => break,
+                // A writer that is stuck says nothing.
+                _ = look.tick() => if self.away().is_none() == serving { continue },
             }
-            self.report(&reporter).await;
+            serving = self.report(&reporter).await;
         }
         set(&reporter, ServingStatus::NotServing).await;
         // Ends the streams of those who watch: they would keep the server from ending.
@@ -92,24 +104,33 @@ impl Probes {
 
     fn live(&self) -> (StatusCode, String) {
         let beat = *self.beat.lock().unwrap_or_else(PoisonError::into_inner);
-        let (event_loop, writer) = (beat.elapsed(), self.store.heartbeat().elapsed());
+        let event_loop = beat.elapsed();
         if event_loop > LOOP_SILENCE {
             return unavailable(format!("the event loop is stuck since {} s", event_loop.as_secs()));
         }
-        if writer > WRITER_SILENCE {
-            return unavailable(format!("the store's writer is stuck since {} s", writer.as_secs()));
+        self.stuck().map_or_else(|| (StatusCode::OK, "ok\n".into()), unavailable)
+    }
+
+    /// What is to be said of a writer that is stuck.
+    fn stuck(&self) -> Option<String> {
+        let silence = self.store.heartbeat().elapsed();
+        (silence > self.writer_silence)
+            .then(|| format!("the store's writer is stuck since {} s", silence.as_secs()))
+    }
+
+    /// Why the store can't be used now; none: it can.
+    fn away(&self) -> Option<String> {
+        match &*self.health.borrow() {
+            Health::Healthy => self.stuck(),
+            Health::Unavailable(reason) => Some(format!("the store is away: {reason}")),
         }
-        (StatusCode::OK, "ok\n".into())
     }
 
     fn ready(&self) -> (StatusCode, String) {
         if self.draining.is_cancelled() {
             return unavailable("draining".into());
         }
-        match &*self.health.borrow() {
-            Health::Healthy => (StatusCode::OK, "ok\n".into()),
-            Health::Unavailable(reason) => unavailable(format!("the store is away: {reason}")),
-        }
+        self.away().map_or_else(|| (StatusCode::OK, "ok\n".into()), unavailable)
     }
 }
 
@@ -133,7 +154,7 @@ mod tests {
     fn probes(draining: &CancellationToken) -> (Arc<MemoryStore>, Probes) {
         let store = Arc::new(MemoryStore::default());
         let metrics = PrometheusBuilder::new().build_recorder().handle();
-        (store.clone(), Probes::new(store, draining.clone(), metrics))
+        (store.clone(), Probes::new(store, Duration::from_secs(60), draining.clone(), metrics))
     }
 
     #[tokio::test]

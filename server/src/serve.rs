@@ -7,13 +7,16 @@ use crate::{
     layers::Layers,
     operate::Probes,
     registry::{Bounds, Registry},
-    rpc::{Edge, Jobs, Trainers},
+    rpc::{Edge, Jobs, Stores, Trainers},
     store::{JobStore, SledOptions, SledStore, StoreError},
     telemetry::{logs, metrics, rpc::RpcLayer},
 };
 use autolrs_proto::{
     FILE_DESCRIPTOR_SET,
-    v1::{job_service_server::JobServiceServer, trainer_service_server::TrainerServiceServer},
+    v1::{
+        job_service_server::JobServiceServer, store_service_server::StoreServiceServer,
+        trainer_service_server::TrainerServiceServer,
+    },
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -142,7 +145,7 @@ impl Running {
         let bounds = Bounds { mailbox: limits.mailbox, idle: limits.idle };
         let registry = Registry::new(store.clone(), Clock::start(), bounds);
         let draining = CancellationToken::new();
-        let mut probes = Probes::new(store.clone(), draining.clone(), metrics);
+        let mut probes = Probes::new(store.clone(), limits.writer_silence, draining.clone(), metrics);
         let (reporter, health) = tonic_health::server::health_reporter();
         probes.report(&reporter).await;
         let edge = Edge {
@@ -154,7 +157,7 @@ impl Running {
             page_bytes: limits.max_message_bytes.min(LEAST_MESSAGE) / 2,
         };
         let under_way = TaskTracker::new();
-        let router = services(edge, limits, under_way.clone())?.add_service(health);
+        let router = services(edge, store.clone(), limits, under_way.clone())?.add_service(health);
         let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
         let end = draining.clone().cancelled_owned();
         tokio::spawn(probes.clone().beat());
@@ -199,6 +202,7 @@ fn internal(error: impl std::fmt::Display) -> ServeError {
 /// The gRPC server with all services but health, which must exist before it.
 fn services(
     edge: Edge,
+    store: Arc<dyn JobStore>,
     limits: &Limits,
     under_way: TaskTracker,
 ) -> Result<Router<Stack<RpcLayer, Identity>>, ServeError> {
@@ -206,6 +210,7 @@ fn services(
     let jobs = JobServiceServer::new(Jobs::new(edge.clone()))
         .max_decoding_message_size(bytes)
         .max_encoding_message_size(bytes);
+    let stores = StoreServiceServer::new(Stores::new(edge.clone(), store));
     let trainers = TrainerServiceServer::new(Trainers::new(edge))
         .max_decoding_message_size(bytes)
         .max_encoding_message_size(bytes);
@@ -222,6 +227,7 @@ fn services(
         .layer(RpcLayer::new(under_way))
         .add_service(layer_fn(|service| layers.around(service)).named_layer(jobs))
         .add_service(layer_fn(|service| layers.around(service)).named_layer(trainers))
+        .add_service(layer_fn(|service| layers.around(service)).named_layer(stores))
         .add_service(reflection().build_v1().map_err(internal)?)
         .add_service(reflection().build_v1alpha().map_err(internal)?))
 }

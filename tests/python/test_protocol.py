@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -324,6 +325,40 @@ def test_errors_say_what_to_do(api: Api) -> None:
     wrong.stopped_because.CopyFrom(stopped)
     assert refused(api.Advance, report=wrong).reason == "STOP_MISMATCH"
     assert refused(api.Advance, report=message("Report", job="other", session=1, seq=1)).reason == "JOB_NOT_FOUND"
+
+
+def export_frames(data: bytes) -> list[bytes]:
+    """The bodies of the frames of an export, read as the proto describes it."""
+    assert data.startswith(b"autolrs export 1\n")
+    at, bodies = data.index(b"\n") + 1, []
+    while at < len(data):
+        end = at + 4 + int.from_bytes(data[at : at + 4], "big")
+        assert zlib.crc32(data[:end]) == int.from_bytes(data[end : end + 4], "big")
+        bodies.append(data[at + 4 : end])
+        at = end + 4
+    assert at == len(data)
+    return bodies
+
+
+def test_a_backup_is_an_export_as_the_proto_describes_it(api: Api) -> None:
+    create(api, "created"), create(api, "finished", "constant")
+    Trainer(api, "finished").run()
+    parts = list(api.Backup())
+    assert not any(part.damaged for part in parts)
+    *bodies, last = export_frames(b"".join(part.data for part in parts))
+    jobs = {}
+    for body in (body for body in bodies if body[0] == 1):
+        at, texts = 1, []
+        for _ in range(2):
+            begin = at + 4
+            at = begin + int.from_bytes(body[at:begin], "big")
+            texts.append(body[begin:at].decode())
+        jobs[texts[1]] = int.from_bytes(body[at : at + 8], "big")
+        assert texts[0] == "default" and body[at + 8 : at + 12] == b"ALRS"
+    assert jobs == {name: api.GetJob(name=name).job.revision for name in ("created", "finished")}
+    rows = [body for body in bodies if body[0] == 2]
+    assert rows and all(body[10:14] == b"ALRS" for body in rows)
+    assert last == b"\3" + len(jobs).to_bytes(8, "big") + len(rows).to_bytes(8, "big")
 
 
 def test_health_and_reflection(server: Server) -> None:

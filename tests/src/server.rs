@@ -2,6 +2,7 @@
 
 use autolrs_proto::v1::{job_service_client::JobServiceClient, trainer_service_client::TrainerServiceClient};
 use std::{
+    fs::OpenOptions,
     hash::{BuildHasher, RandomState},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::{Channel, Endpoint};
 
 /// Attempts to reach a server before a test gives up, 20 ms apart.
@@ -22,6 +24,12 @@ pub struct Server {
     pub http: SocketAddr,
     data: TempDir,
     child: Option<Child>,
+    /// Arguments beyond those that say where.
+    pub flags: Vec<String>,
+    /// Environment variables to set.
+    pub env: Vec<(String, String)>,
+    /// Where its log goes; none: nowhere.
+    pub log: Option<PathBuf>,
 }
 
 impl Server {
@@ -32,10 +40,15 @@ impl Server {
 
     /// Starts a server with its store in `data`.
     pub async fn start_on(data: TempDir) -> Self {
-        let (address, http) = (lasting_address(), free_address());
-        let mut server = Self { address, http, data, child: None };
+        let mut server = Self::prepare(data);
         server.up().await;
         server
+    }
+
+    /// A server with its store in `data` that is not started yet.
+    pub fn prepare(data: TempDir) -> Self {
+        let (address, http) = (lasting_address(), free_address());
+        Self { address, http, data, child: None, flags: Vec::new(), env: Vec::new(), log: None }
     }
 
     /// Starts the process again on the same store and port.
@@ -47,7 +60,13 @@ impl Server {
 
     /// The command that starts it.
     pub fn command(&self) -> Command {
-        serve(self.address, &self.http.to_string(), self.data.path())
+        let mut command = serve(self.address, &self.http.to_string(), self.data.path());
+        command.args(&self.flags).envs(self.env.iter().cloned());
+        if let Some(path) = &self.log {
+            let file = OpenOptions::new().create(true).append(true).open(path).expect("a log");
+            command.stderr(file);
+        }
+        command
     }
 
     /// Where its store is.
@@ -73,6 +92,18 @@ impl Server {
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
         child.wait().expect("reaped")
+    }
+
+    /// Asks a probe, such as `/livez`: the code and what it says.
+    pub async fn probe(&self, path: &str) -> (u16, String) {
+        let mut stream = tokio::net::TcpStream::connect(self.http).await.expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        (code.expect("a status"), body.to_owned())
     }
 
     /// Its URL.

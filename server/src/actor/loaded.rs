@@ -139,6 +139,9 @@ pub(crate) fn from_store(key: &JobKey, error: StoreError) -> Error {
         | StoreError::Locked { .. }
         | StoreError::NewerStore { .. }
         | StoreError::NotAStore { .. }
+        | StoreError::Cut { .. }
+        | StoreError::NoStore { .. }
+        | StoreError::NotEmpty { .. }
         | StoreError::Directory { .. }) => Error::StoreUnavailable { detail: away.to_string() },
     }
 }

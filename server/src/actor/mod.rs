@@ -3,6 +3,7 @@
 //! again and the same event is judged again.
 
 mod asked;
+mod check;
 mod differences;
 mod judge;
 mod loaded;
@@ -10,6 +11,7 @@ mod rows;
 
 pub use self::{
     asked::SpecUpdate,
+    check::problems,
     loaded::{JobView, Shown},
     rows::{ScheduleView, StageView},
 };

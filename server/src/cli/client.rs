@@ -13,7 +13,7 @@ use tonic_types::StatusExt;
 /// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest time for one answer.
-const ANSWER: Duration = Duration::from_secs(30);
+pub(super) const ANSWER: Duration = Duration::from_secs(30);
 
 /// Which server.
 #[derive(Debug, Clone, Args)]

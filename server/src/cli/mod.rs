@@ -7,6 +7,7 @@ pub mod jobs;
 mod plot;
 pub mod render;
 pub mod simulate;
+pub mod store;
 mod watch;
 
 use crate::{
@@ -37,6 +38,9 @@ pub enum Command {
     /// Ask a running server about jobs.
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+    /// Check, export and import the store of a server that does not run; back up the one of a server that does.
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Play a job on a synthetic or recorded loss surface, without a server: what its policy would do and what it costs.
     Simulate(simulate::SimulateArgs),
     /// Exit with 0 if the server is serving, else with 1: for container probes.

@@ -100,6 +100,12 @@ pub const KNOBS: &[Knob] = &[
         help: "A job that nobody asks for leaves memory after this, 1 to 86400; it comes back on demand",
     },
     Knob {
+        key: "writer_silence",
+        value: "SECONDS",
+        default: "60",
+        help: "A store write that takes longer counts as stuck, 1 to 3600: /livez and /readyz fail until it is done",
+    },
+    Knob {
         key: "drain",
         value: "SECONDS",
         default: "20",

@@ -64,6 +64,8 @@ pub struct Limits {
     pub keepalive: Duration,
     /// Silence after which a job leaves memory.
     pub idle: Duration,
+    /// Silence of the store's writer after which it counts as stuck.
+    pub writer_silence: Duration,
 }
 
 /// What is wrong with one setting.

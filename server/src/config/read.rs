@@ -59,6 +59,7 @@ impl Reader {
             request_timeout: self.seconds("request_timeout", 1..=600),
             keepalive: self.seconds("keepalive", 1..=3600),
             idle: self.seconds("idle", 1..=86_400),
+            writer_silence: self.seconds("writer_silence", 1..=3600),
         }
     }
 

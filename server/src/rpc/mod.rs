@@ -1,5 +1,6 @@
 //! The services. A handler does four things: decode, send to the owner of the job, await, encode.
 
+mod backup;
 pub(crate) mod convert;
 mod jobs;
 pub mod status;
@@ -9,6 +10,7 @@ mod watch;
 
 pub(crate) use convert::directive::decode_piece;
 
+pub use backup::Stores;
 pub use jobs::Jobs;
 pub use trainer::Trainers;
 

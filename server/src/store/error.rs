@@ -104,6 +104,37 @@ pub enum StoreError {
         /// What was found.
         what: String,
     },
+    /// The end of the database was damaged and is gone.
+    #[error(
+        "the store at {path} has lost its newest records (it ends at version {found} and had {marked}): its file is \
+         damaged, and jobs may be missing or older than their trainers know. Restore a backup; or take what is left with \
+         `autolrs store export` and import that into a new directory"
+    )]
+    Cut {
+        /// The store's directory.
+        path: PathBuf,
+        /// The last version that is there.
+        found: u64,
+        /// The last version that was on the disk.
+        marked: u64,
+    },
+    /// There is no store.
+    #[error("there is no AutoLRS store in {path}: give the --data-dir of a server that has run")]
+    NoStore {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The store has jobs, and must have none.
+    #[error(
+        "the store at {path} has jobs already ({job} is one): an import goes into a new store or an empty one. Give it \
+         another directory"
+    )]
+    NotEmpty {
+        /// The store's directory.
+        path: PathBuf,
+        /// One of the jobs.
+        job: JobKey,
+    },
     /// The directory can't be used.
     #[error("the store directory {path} can't be used: {reason}")]
     Directory {

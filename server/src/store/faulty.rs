@@ -1,6 +1,6 @@
 //! Stores that fail on purpose, over one that works.
 
-use super::{Health, JobKey, JobStore, Listed, RowKey, RowWrite, StoreError, Stored};
+use super::{Health, JobKey, JobStore, Listed, RowKey, RowWrite, StoreError, Stored, WholeJob};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::{
@@ -201,6 +201,19 @@ macro_rules! faulty_store {
                 limit: usize,
             ) -> Result<Vec<(RowKey, Bytes)>, StoreError> {
                 self.0.read(self.0.inner.rows(job, first, last, limit)).await
+            }
+
+            async fn next_whole(&self, after: Option<&JobKey>) -> Result<Option<WholeJob>, StoreError> {
+                self.0.read(self.0.inner.next_whole(after)).await
+            }
+
+            async fn restore(
+                &self,
+                job: &JobKey,
+                stored: Stored,
+                rows: Vec<(RowKey, Bytes)>,
+            ) -> Result<(), StoreError> {
+                self.0.write(self.0.inner.restore(job, stored, rows)).await
             }
 
             fn health(&self) -> watch::Receiver<Health> {

@@ -1,6 +1,6 @@
 //! Jobs in memory: the model that the other stores are compared with.
 
-use super::{Health, JobKey, JobStore, Listed, MAX_RECORD, RowKey, RowWrite, StoreError, Stored};
+use super::{Health, JobKey, JobStore, Listed, MAX_RECORD, RowKey, RowWrite, StoreError, Stored, WholeJob};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::{
@@ -59,12 +59,10 @@ impl JobStore for MemoryStore {
     ) -> Result<u64, StoreError> {
         let mut jobs = self.jobs()?;
         let records = rows.iter().filter_map(|row| match row {
-            RowWrite::Put { record, .. } => Some(record.len()),
+            RowWrite::Put { record, .. } => Some(record),
             RowWrite::Delete(_) | RowWrite::Clear => None,
         });
-        if let Some(len) = records.chain([snapshot.len()]).max().filter(|len| *len > MAX_RECORD) {
-            return Err(StoreError::TooLarge { job: job.clone(), len });
-        }
+        check_sizes(job, records.chain([&snapshot]))?;
         let found = jobs.by_key.get(job).map(|entry| entry.stored.version);
         if found != expected {
             return Err(StoreError::Conflict { job: job.clone(), expected, found });
@@ -128,6 +126,34 @@ impl JobStore for MemoryStore {
         Ok(entry.rows.range(first..=last).take(limit).map(|(key, record)| (*key, record.clone())).collect())
     }
 
+    async fn next_whole(&self, after: Option<&JobKey>) -> Result<Option<WholeJob>, StoreError> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let jobs = self.jobs()?;
+        Ok(jobs.by_key.range((start, Bound::Unbounded)).next().map(|(key, entry)| WholeJob {
+            key: key.clone(),
+            stored: Some(entry.stored.clone()),
+            rows: entry.rows.iter().map(|(key, record)| (*key, record.clone())).collect(),
+            damage: Vec::new(),
+        }))
+    }
+
+    async fn restore(
+        &self,
+        job: &JobKey,
+        stored: Stored,
+        rows: Vec<(RowKey, Bytes)>,
+    ) -> Result<(), StoreError> {
+        let mut jobs = self.jobs()?;
+        check_sizes(job, rows.iter().map(|(_, record)| record).chain([&stored.snapshot]))?;
+        if let Some(entry) = jobs.by_key.get(job) {
+            let found = Some(entry.stored.version);
+            return Err(StoreError::Conflict { job: job.clone(), expected: None, found });
+        }
+        jobs.last_version = jobs.last_version.max(stored.version);
+        jobs.by_key.insert(job.clone(), Entry { stored, rows: rows.into_iter().collect() });
+        Ok(())
+    }
+
     fn health(&self) -> watch::Receiver<Health> {
         self.health.subscribe()
     }
@@ -139,5 +165,12 @@ impl JobStore for MemoryStore {
     async fn close(&self) {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
         self.health.send_replace(Health::Unavailable("it was closed".to_owned()));
+    }
+}
+
+fn check_sizes<'r>(job: &JobKey, records: impl Iterator<Item = &'r Bytes>) -> Result<(), StoreError> {
+    match records.map(Bytes::len).max() {
+        Some(len) if len > MAX_RECORD => Err(StoreError::TooLarge { job: job.clone(), len }),
+        _ => Ok(()),
     }
 }

@@ -7,6 +7,7 @@ pub mod codec;
 #[cfg(any(test, feature = "test-support"))]
 pub mod conformance;
 mod error;
+pub mod export;
 #[cfg(any(test, feature = "test-support"))]
 pub mod faulty;
 mod key;
@@ -44,6 +45,19 @@ pub struct Listed {
     pub name: String,
     /// Its snapshot; an error if this one record is damaged. The other jobs of the page are not affected.
     pub stored: Result<Stored, StoreError>,
+}
+
+/// A job with everything that a store keeps of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WholeJob {
+    /// Which job.
+    pub key: JobKey,
+    /// Its snapshot; none if it can't be trusted.
+    pub stored: Option<Stored>,
+    /// Its rows that can be trusted, in the order of their keys.
+    pub rows: Vec<(RowKey, Bytes)>,
+    /// For each record that can't be trusted: which, and what is wrong with it.
+    pub damage: Vec<String>,
 }
 
 /// A change to a job's history rows.
@@ -141,6 +155,25 @@ pub trait JobStore: Send + Sync + 'static {
         last: RowKey,
         limit: usize,
     ) -> Result<Vec<(RowKey, Bytes)>, StoreError>;
+
+    /// The first job after `after`, in the order of tenants and names, with all its rows as they are at one moment.
+    /// Damage does not keep the rest from being read.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn next_whole(&self, after: Option<&JobKey>) -> Result<Option<WholeJob>, StoreError>;
+
+    /// Puts a job as another store had it, version included; it must not exist here. Later saves of any job get higher
+    /// versions.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the job exists; the others of [`JobStore::save`].
+    async fn restore(
+        &self,
+        job: &JobKey,
+        stored: Stored,
+        rows: Vec<(RowKey, Bytes)>,
+    ) -> Result<(), StoreError>;
 
     /// Tells when the store stops working and when it works again.
     fn health(&self) -> watch::Receiver<Health>;

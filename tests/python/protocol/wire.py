@@ -58,7 +58,7 @@ def name(enum: str, value: int) -> str:
 
 def methods() -> list[Any]:
     """The descriptors of all methods."""
-    services = ("TrainerService", "JobService")
+    services = ("TrainerService", "JobService", "StoreService")
     return [m for service in services for m in _pool().FindServiceByName(f"autolrs.v1.{service}").methods]
 
 

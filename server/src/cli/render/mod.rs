@@ -4,6 +4,7 @@ pub mod csv;
 pub mod json;
 pub(super) mod number;
 pub mod schedule;
+pub(super) mod store;
 mod table;
 pub mod text;
 

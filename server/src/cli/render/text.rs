@@ -192,12 +192,12 @@ fn loss(loss: Option<f64>) -> String {
 }
 
 /// Without control characters.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// In lines of at most `width` characters, broken between words.
-fn wrapped(text: &str, indent: usize, width: usize) -> String {
+pub(super) fn wrapped(text: &str, indent: usize, width: usize) -> String {
     let (mut lines, indent) = (vec![String::new()], " ".repeat(indent));
     for word in text.split(' ') {
         let last = lines.last_mut().expect("there is always a line");

@@ -78,6 +78,22 @@ async fn the_absence_of_the_server_is_no_silence_of_the_trainer() {
     assert!(late.show().await.detached);
 }
 
+/// The first server's clock was a day ahead, or the second one's is a day behind: a trainer that has gone is replaced
+/// after a minute all the same.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_back_over_a_restart_keeps_nobody_active() {
+    let store: Arc<dyn JobStore> = Arc::new(Trap::default());
+    let ahead = Server::on(store.clone(), START);
+    ahead.create(STEPS).await.unwrap();
+    let opened = ahead.open(Open::default()).await.unwrap();
+    let server = Server::on(store, START - 86_400_000);
+    assert!(!server.show().await.detached);
+    assert_eq!(reason(&server.open(Open::default()).await.unwrap_err()), "SESSION_ACTIVE");
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert!(server.show().await.detached);
+    assert_eq!(server.open(Open::default()).await.unwrap().session, opened.session + 1);
+}
+
 #[tokio::test]
 async fn a_restarted_server_goes_on_where_the_job_was() {
     let store: Arc<dyn JobStore> = Arc::new(Trap::default());

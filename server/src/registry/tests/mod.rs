@@ -1,5 +1,6 @@
 //! The actors on a store in memory: what they keep, what they refuse, and what happens when the store fails them.
 
+mod crashes;
 mod lives;
 mod mishaps;
 mod trap;

@@ -1,7 +1,7 @@
 //! A store in memory whose next save can go wrong in a chosen way.
 
 use crate::store::{
-    Health, JobKey, JobStore, Listed, RowKey, RowWrite, StoreError, Stored, memory::MemoryStore,
+    Health, JobKey, JobStore, Listed, RowKey, RowWrite, StoreError, Stored, WholeJob, memory::MemoryStore,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -88,6 +88,19 @@ impl JobStore for Trap {
         limit: usize,
     ) -> Result<Vec<(RowKey, Bytes)>, StoreError> {
         self.inner.rows(job, first, last, limit).await
+    }
+
+    async fn next_whole(&self, after: Option<&JobKey>) -> Result<Option<WholeJob>, StoreError> {
+        self.inner.next_whole(after).await
+    }
+
+    async fn restore(
+        &self,
+        job: &JobKey,
+        stored: Stored,
+        rows: Vec<(RowKey, Bytes)>,
+    ) -> Result<(), StoreError> {
+        self.inner.restore(job, stored, rows).await
     }
 
     fn health(&self) -> watch::Receiver<Health> {

@@ -8,7 +8,7 @@ use super::{
     overlay::{Overlay, StageError},
     shared::Shared,
 };
-use crate::store::{Health, JobKey, RowWrite, StoreError};
+use crate::store::{Health, JobKey, RowWrite, StoreError, Stored};
 use bytes::Bytes;
 use std::{
     sync::{Arc, PoisonError},
@@ -28,7 +28,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// A write, and where to answer.
 pub(super) struct Command {
     pub(super) write: Write,
-    /// The new version of a save; for a removal, how many jobs were removed: 0 or 1.
+    /// The version of what was saved or restored; for a removal, how many jobs were removed: 0 or 1.
     pub(super) answer: oneshot::Sender<Result<u64, StoreError>>,
     /// Its share of the inbox's bytes.
     pub(super) _permit: OwnedSemaphorePermit,
@@ -37,6 +37,7 @@ pub(super) struct Command {
 /// See [`crate::store::JobStore`].
 pub(super) enum Write {
     Save { job: JobKey, expected: Option<u64>, snapshot: Bytes, rows: Vec<RowWrite> },
+    Restore { job: JobKey, stored: Stored, rows: Vec<RowWrite> },
     Remove { job: JobKey },
 }
 
@@ -146,7 +147,7 @@ impl Committer {
     }
 
     fn reopen(&mut self) {
-        match Database::open(&self.directory, self.options.cache_bytes) {
+        match Database::open(&self.directory, &self.options) {
             Ok(database) => {
                 tracing::info!(path = %self.directory.path().display(), "the store works again");
                 self.shared.open(&database.db);
@@ -189,6 +190,7 @@ fn write(
     database.db.flush().map_err(|e| format!("the database can't be flushed: {e}"))?;
     database.files.sync().map_err(|e| format!("the database can't be synced: {e}"))?;
     database.last_version = last_version;
+    database.mark.raise(last_version);
     shared.progress.send_modify(|progress| progress.durable = number);
     Ok(results)
 }
@@ -196,6 +198,7 @@ fn write(
 fn stage(overlay: &mut Overlay<'_>, write: &Write) -> Result<u64, StageError> {
     match write {
         Write::Save { job, expected, snapshot, rows } => overlay.save(job, *expected, snapshot, rows),
+        Write::Restore { job, stored, rows } => overlay.restore(job, stored, rows).map(|()| stored.version),
         Write::Remove { job } => Ok(u64::from(overlay.remove(job)?)),
     }
 }

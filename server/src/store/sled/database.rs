@@ -1,7 +1,9 @@
 //! Opening and letting go of the sled database.
 
 use super::{
+    SledOptions,
     disk::{self, Directory, Files},
+    mark::Mark,
     record,
 };
 use crate::store::StoreError;
@@ -31,6 +33,9 @@ pub(super) struct Database {
     pub(super) files: Files,
     /// The version given last.
     pub(super) last_version: u64,
+    pub(super) mark: Mark,
+    /// What it has lost, if that was accepted.
+    pub(super) cut: Option<StoreError>,
 }
 
 /// Why a database did not open.
@@ -55,18 +60,27 @@ impl From<::sled::Error> for OpenError {
 
 impl Database {
     /// Opens or creates the database. All that it shows is on the disk when this returns.
-    pub(super) fn open(directory: &Directory, cache_bytes: u64) -> Result<Self, OpenError> {
+    pub(super) fn open(directory: &Directory, options: &SledOptions) -> Result<Self, OpenError> {
         let path = directory.database();
         disk::forget_cache(&path);
         disk::remove_unfinished(&path)?;
-        let db = open_sled(&path, cache_bytes)?;
+        let mark = Mark::open(&path)?;
+        let db = open_sled(&path, options.cache_bytes)?;
         if check_format(&db, directory.path())? == Format::New {
             db.apply_batch(first_records())?;
         }
         db.flush()?;
         let files = Files::open(&path)?;
         let last_version = read_counter(&db, directory.path())?;
-        Ok(Self { db, files, last_version })
+        let cut = (last_version < mark.version()).then(|| StoreError::Cut {
+            path: directory.path().to_owned(),
+            found: last_version,
+            marked: mark.version(),
+        });
+        match cut {
+            Some(cut) if !options.accept_cut => Err(OpenError::Refused(cut)),
+            cut => Ok(Self { db, files, last_version, mark, cut }),
+        }
     }
 
     /// Flushes and closes. A database that failed may never stop its threads, so this waits for ten seconds at most.

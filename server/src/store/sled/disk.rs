@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Sled's directory in the store's.
-const DATABASE: &str = "sled";
+pub(super) const DATABASE: &str = "sled";
 
 /// The directory of a store, held by this process until the value is dropped.
 pub(super) struct Directory {
@@ -77,6 +77,19 @@ fn holder(lock: &mut File) -> String {
     }
 }
 
+/// Whether a store was made in this directory.
+pub(super) fn holds_a_store(path: &Path) -> bool {
+    path.join(DATABASE).join("db").exists()
+}
+
+/// Puts the names in a directory on the disk.
+///
+/// # Errors
+/// Those of open(2) and fsync(2).
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
 /// Our own descriptors of sled's files. Sled's `flush` only starts the write-back (`sync_file_range`); a power loss
 /// after it can lose data until [`Files::sync`] returns.
 pub(super) struct Files {
@@ -101,7 +114,7 @@ impl Files {
         files.sync()?;
         for directory in [Some(database), database.parent(), database.parent().and_then(Path::parent)] {
             match directory {
-                Some(path) if !path.as_os_str().is_empty() => File::open(path)?.sync_all()?,
+                Some(path) if !path.as_os_str().is_empty() => sync_directory(path)?,
                 _ => {}
             }
         }
@@ -126,7 +139,7 @@ impl Files {
             }
         }
         if !present.is_subset(&self.synced_blobs) {
-            File::open(&self.blobs)?.sync_all()?;
+            sync_directory(&self.blobs)?;
         }
         self.synced_blobs = present;
         self.log.sync_data()

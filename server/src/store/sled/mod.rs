@@ -6,6 +6,8 @@
 mod committer;
 mod database;
 mod disk;
+mod import;
+mod mark;
 mod overlay;
 mod reader;
 mod record;
@@ -20,7 +22,7 @@ use self::{
     reader::ReadError,
     shared::{Progress, Shared},
 };
-use super::{Health, JobKey, JobStore, Listed, RowKey, RowWrite, StoreError, Stored};
+use super::{Health, JobKey, JobStore, Listed, RowKey, RowWrite, StoreError, Stored, WholeJob};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::{
@@ -46,11 +48,18 @@ pub struct SledOptions {
     pub min_free_bytes: u64,
     /// How often a failed database is opened again. Default: 10 s.
     pub reopen_every: Duration,
+    /// Open a store that has lost its newest records, to save what is left. Default: no.
+    pub accept_cut: bool,
 }
 
 impl Default for SledOptions {
     fn default() -> Self {
-        Self { cache_bytes: 32 << 20, min_free_bytes: 64 << 20, reopen_every: Duration::from_secs(10) }
+        Self {
+            cache_bytes: 32 << 20,
+            min_free_bytes: 64 << 20,
+            reopen_every: Duration::from_secs(10),
+            accept_cut: false,
+        }
     }
 }
 
@@ -61,6 +70,7 @@ pub struct SledStore {
     inbox: Mutex<Option<mpsc::Sender<Command>>>,
     inbox_kib: Arc<Semaphore>,
     committer: Mutex<Option<JoinHandle<()>>>,
+    cut: Option<StoreError>,
 }
 
 impl SledStore {
@@ -70,13 +80,13 @@ impl SledStore {
     ///
     /// # Errors
     /// What can't heal by itself: [`StoreError::Locked`], [`StoreError::NewerStore`], [`StoreError::NotAStore`],
-    /// [`StoreError::Directory`].
+    /// [`StoreError::Cut`], [`StoreError::Directory`].
     pub fn open(path: &Path, options: SledOptions) -> Result<Self, StoreError> {
         let unusable =
             |e: std::io::Error| StoreError::Directory { path: path.to_owned(), reason: e.to_string() };
         let directory = Directory::lock(path)?;
         let shared = Arc::new(Shared::new());
-        let database = match Database::open(&directory, options.cache_bytes) {
+        let database = match Database::open(&directory, &options) {
             Ok(database) => Some(database),
             Err(OpenError::Refused(error)) => return Err(error),
             Err(OpenError::Failed(reason)) => {
@@ -88,6 +98,7 @@ impl SledStore {
         if let Some(database) = &database {
             shared.open(&database.db);
         }
+        let cut = database.as_ref().and_then(|database| database.cut.clone());
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(unusable)?;
         let (sender, receiver) = mpsc::channel(INBOX);
@@ -101,7 +112,33 @@ impl SledStore {
             inbox: Mutex::new(Some(sender)),
             inbox_kib: Arc::new(Semaphore::new(INBOX_KIB as usize)),
             committer: Mutex::new(Some(thread)),
+            cut,
         })
+    }
+
+    /// Opens a store that is there and works.
+    ///
+    /// # Errors
+    /// [`StoreError::NoStore`], [`StoreError::Unavailable`] if the database does not open, and those of
+    /// [`SledStore::open`].
+    pub async fn open_existing(path: &Path, options: SledOptions) -> Result<Self, StoreError> {
+        if !disk::holds_a_store(path) {
+            return Err(StoreError::NoStore { path: path.to_owned() });
+        }
+        let store = Self::open(path, options)?;
+        let health = store.shared.health.borrow().clone();
+        match health {
+            Health::Healthy => Ok(store),
+            Health::Unavailable(reason) => {
+                store.close().await;
+                Err(StoreError::Unavailable(reason))
+            }
+        }
+    }
+
+    /// [`StoreError::Cut`], if that was accepted.
+    pub fn cut(&self) -> Option<&StoreError> {
+        self.cut.as_ref()
     }
 
     async fn write(&self, write: Write, bytes: usize) -> Result<u64, StoreError> {
@@ -152,10 +189,7 @@ impl JobStore for SledStore {
         snapshot: Bytes,
         rows: Vec<RowWrite>,
     ) -> Result<u64, StoreError> {
-        let bytes = rows.iter().fold(snapshot.len(), |sum, row| match row {
-            RowWrite::Put { record, .. } => sum.saturating_add(record.len()),
-            RowWrite::Delete(_) | RowWrite::Clear => sum,
-        });
+        let bytes = bytes(&snapshot, &rows);
         self.write(Write::Save { job: job.clone(), expected, snapshot, rows }, bytes).await
     }
 
@@ -202,6 +236,23 @@ impl JobStore for SledStore {
         self.read(move |tree| reader::rows(tree, &job, first, last, limit)).await
     }
 
+    async fn next_whole(&self, after: Option<&JobKey>) -> Result<Option<WholeJob>, StoreError> {
+        let after = after.cloned();
+        self.read(move |tree| reader::next_whole(tree, after.as_ref())).await
+    }
+
+    async fn restore(
+        &self,
+        job: &JobKey,
+        stored: Stored,
+        rows: Vec<(RowKey, Bytes)>,
+    ) -> Result<(), StoreError> {
+        let rows: Vec<_> = rows.into_iter().map(|(key, record)| RowWrite::Put { key, record }).collect();
+        let bytes = bytes(&stored.snapshot, &rows);
+        self.write(Write::Restore { job: job.clone(), stored, rows }, bytes).await?;
+        Ok(())
+    }
+
     fn health(&self) -> watch::Receiver<Health> {
         self.shared.health.subscribe()
     }
@@ -220,4 +271,12 @@ impl JobStore for SledStore {
             }
         }
     }
+}
+
+/// What a write holds in memory.
+fn bytes(snapshot: &Bytes, rows: &[RowWrite]) -> usize {
+    rows.iter().fold(snapshot.len(), |sum, row| match row {
+        RowWrite::Put { record, .. } => sum.saturating_add(record.len()),
+        RowWrite::Delete(_) | RowWrite::Clear => sum,
+    })
 }

@@ -1,7 +1,7 @@
 //! The writes of one batch, over the database as it is. A later write of the batch sees the earlier ones.
 
 use super::record;
-use crate::store::{JobKey, MAX_RECORD, RowWrite, StoreError};
+use crate::store::{JobKey, MAX_RECORD, RowWrite, StoreError, Stored};
 use ::sled::{Batch, IVec, Tree};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -55,6 +55,34 @@ impl<'t> Overlay<'t> {
             return Err(StoreError::Conflict { job: job.clone(), expected, found }.into());
         }
         let version = self.last_version + 1;
+        self.write(job, version, snapshot, rows)?;
+        self.last_version = version;
+        Ok(version)
+    }
+
+    /// Stages [`crate::store::JobStore::restore`].
+    pub(super) fn restore(
+        &mut self,
+        job: &JobKey,
+        stored: &Stored,
+        rows: &[RowWrite],
+    ) -> Result<(), StageError> {
+        check_sizes(job, &stored.snapshot, rows)?;
+        if let found @ Some(_) = self.version(job)? {
+            return Err(StoreError::Conflict { job: job.clone(), expected: None, found }.into());
+        }
+        self.write(job, stored.version, &stored.snapshot, rows)?;
+        self.last_version = self.last_version.max(stored.version);
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        job: &JobKey,
+        version: u64,
+        snapshot: &Bytes,
+        rows: &[RowWrite],
+    ) -> Result<(), ::sled::Error> {
         self.put(&record::snapshot(job), version, snapshot)?;
         for row in rows {
             match row {
@@ -63,8 +91,7 @@ impl<'t> Overlay<'t> {
                 RowWrite::Clear => self.delete_below(&record::rows_of(job))?,
             }
         }
-        self.last_version = version;
-        Ok(version)
+        Ok(())
     }
 
     /// Stages [`crate::store::JobStore::remove`].

@@ -1,7 +1,7 @@
 //! What is read from the database. All functions may wait for the disk.
 
 use super::record;
-use crate::store::{JobKey, Listed, RowKey, StoreError, Stored};
+use crate::store::{JobKey, Listed, RowKey, StoreError, Stored, WholeJob};
 use ::sled::{IVec, Tree};
 use bytes::Bytes;
 
@@ -11,6 +11,16 @@ pub(super) enum ReadError {
     Damaged(StoreError),
     /// The database failed.
     Failed(::sled::Error),
+}
+
+impl ReadError {
+    /// What callers are told.
+    pub(super) fn into_store(self) -> StoreError {
+        match self {
+            Self::Damaged(error) => error,
+            Self::Failed(e) => StoreError::Unavailable(format!("the database can't be read: {e}")),
+        }
+    }
 }
 
 impl From<::sled::Error> for ReadError {
@@ -82,7 +92,7 @@ pub(super) fn next_job(tree: &Tree, tenant: &str, after: Option<&str>) -> Result
         return Ok(None);
     }
     let Some(name) = record::job_of_key(&prefix, &key) else {
-        return Err(::sled::Error::Unsupported(format!("a key that no release writes: {key:?}")).into());
+        return Err(foreign(&key));
     };
     let job = JobKey::new(tenant, name.clone());
     let stored = match join(tree, &job, "its snapshot", &record::snapshot(&job), &first) {
@@ -91,6 +101,58 @@ pub(super) fn next_job(tree: &Tree, tenant: &str, after: Option<&str>) -> Result
         Err(failed) => return Err(failed),
     };
     Ok(Some(Listed { name, stored }))
+}
+
+/// The first job after `after`, with all that can be read of it.
+pub(super) fn next_whole(tree: &Tree, after: Option<&JobKey>) -> Result<Option<WholeJob>, ReadError> {
+    let Some(key) = next_owner(tree, after)? else { return Ok(None) };
+    let mut damage = Vec::new();
+    let missing = || damaged(&key, "its snapshot is missing".to_owned());
+    let stored = load(tree, &key).and_then(|stored| stored.ok_or_else(missing));
+    let stored = or_note(stored, &mut damage)?;
+    let mut rows = Vec::new();
+    let rows_of = record::rows_of(&key);
+    let (mut next, end) = (rows_of.clone(), record::end_of(&rows_of));
+    while let Some(found) = tree.range(next.as_slice()..end.as_slice()).next() {
+        let (part, value) = found?;
+        let Some(row) = or_note(row_of(&key, &part), &mut damage)? else {
+            next = [&part, &[0][..]].concat();
+            continue;
+        };
+        let name = record::row(&key, row);
+        let record = join(tree, &key, &row.to_string(), &name, &value);
+        rows.extend(or_note(record, &mut damage)?.map(|(_, record)| (row, record)));
+        next = record::part(&name, u32::MAX);
+    }
+    Ok(Some(WholeJob { key, stored, rows, damage }))
+}
+
+/// The first job after `after` of which there is a snapshot or a row.
+fn next_owner(tree: &Tree, after: Option<&JobKey>) -> Result<Option<JobKey>, ReadError> {
+    let mut first = None;
+    for space in record::all_after(after) {
+        let Some(found) = tree.range(space).next() else { continue };
+        let (key, _) = found?;
+        let owner = record::owner_of_key(&key).ok_or_else(|| foreign(&key))?;
+        first = Some(first.map_or(owner.clone(), |first: JobKey| first.min(owner)));
+    }
+    Ok(first)
+}
+
+/// Takes damage down, and leaves the damaged thing out.
+fn or_note<T>(read: Result<T, ReadError>, damage: &mut Vec<String>) -> Result<Option<T>, ReadError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(ReadError::Damaged(StoreError::Damaged { what, .. })) => {
+            damage.push(what);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn foreign(key: &[u8]) -> ReadError {
+    ::sled::Error::Unsupported(format!("a key that no release writes: {key:?}")).into()
 }
 
 fn join(

@@ -72,17 +72,47 @@ pub(super) fn row_of_key(rows_of: &[u8], key: &[u8]) -> Option<RowKey> {
 
 /// The job name in a key below `jobs_of(tenant)`.
 pub(super) fn job_of_key(jobs_of: &[u8], key: &[u8]) -> Option<String> {
-    let rest = key.strip_prefix(jobs_of)?;
-    let escaped = rest.get(..rest.len().checked_sub(PART_NUMBER)?)?.strip_suffix(&[0, 1])?;
-    let mut name = Vec::with_capacity(escaped.len());
-    let mut bytes = escaped.iter();
-    while let Some(&byte) = bytes.next() {
-        name.push(byte);
-        if byte == 0 && bytes.next() != Some(&0xff) {
-            return None;
-        }
+    let (name, rest) = pull(key.strip_prefix(jobs_of)?)?;
+    (rest.len() == PART_NUMBER).then_some(name)
+}
+
+/// Where the keys of snapshots and those of rows lie: the keys of all jobs after `after`.
+pub(super) fn all_after(after: Option<&JobKey>) -> [std::ops::Range<Vec<u8>>; 2] {
+    [JOBS, ROWS].map(|space| {
+        let start = after.map(|job| [&[space], &snapshot(job)[1..]].concat());
+        start.map_or(vec![space], |name| end_of(&name))..vec![space + 1]
+    })
+}
+
+/// The job that a key of a snapshot or of a row belongs to.
+pub(super) fn owner_of_key(key: &[u8]) -> Option<JobKey> {
+    let (tenant, rest) = pull(key.strip_prefix(&[JOBS]).or_else(|| key.strip_prefix(&[ROWS]))?)?;
+    let (name, _) = pull(rest)?;
+    Some(JobKey { tenant, name })
+}
+
+/// The least key after all that begin with `name`. Names end with 01.
+pub(super) fn end_of(name: &[u8]) -> Vec<u8> {
+    let mut end = name.to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
     }
-    String::from_utf8(name).ok()
+    end
+}
+
+/// Takes off what [`push`] appended; the text, and what follows it.
+fn pull(bytes: &[u8]) -> Option<(String, &[u8])> {
+    let (mut text, mut at) = (Vec::new(), 0);
+    loop {
+        let byte = *bytes.get(at)?;
+        match (byte, bytes.get(at + 1)) {
+            (0, Some(1)) => return Some((String::from_utf8(text).ok()?, &bytes[at + 2..])),
+            (0, Some(0xff)) => at += 2,
+            (0, _) => return None,
+            _ => at += 1,
+        }
+        text.push(byte);
+    }
 }
 
 /// Appends text so that no text is a prefix of another and byte order is text order.
@@ -256,9 +286,20 @@ mod tests {
             let job = JobKey::new(tenant.clone(), name.clone());
             let key = part(&snapshot(&job), number);
             prop_assert_eq!(job_of_key(&jobs_of(&tenant), &key), Some(name));
+            prop_assert_eq!(owner_of_key(&key), Some(job.clone()));
             let directive = RowKey::Directive { seq };
             let key = part(&row(&job, directive), number);
             prop_assert_eq!(row_of_key(&rows_of(&job), &key), Some(directive));
+            prop_assert_eq!(owner_of_key(&key), Some(job));
+        }
+
+        #[test]
+        fn all_keys_of_a_job_lie_before_those_of_later_ones(a in "[\0\u{1}a\u{ff}.-]{0,4}", b in "[\0\u{1}a\u{ff}.-]{0,4}", p: u32, seq: u64) {
+            let key = |name: &str| part(&snapshot(&JobKey::new("t", name)), p);
+            let row = |name: &str| part(&row(&JobKey::new("t", name), RowKey::Directive { seq }), p);
+            let after = all_after(Some(&JobKey::new("t", a.clone())));
+            prop_assert_eq!(after[0].contains(&key(&b)), b > a);
+            prop_assert_eq!(after[1].contains(&row(&b)), b > a);
         }
     }
 }

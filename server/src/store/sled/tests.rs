@@ -3,8 +3,12 @@
 use super::*;
 use std::fs;
 
-const QUICK: SledOptions =
-    SledOptions { cache_bytes: 1 << 20, min_free_bytes: 0, reopen_every: Duration::from_millis(50) };
+const QUICK: SledOptions = SledOptions {
+    cache_bytes: 1 << 20,
+    min_free_bytes: 0,
+    reopen_every: Duration::from_millis(50),
+    accept_cut: false,
+};
 
 fn open(path: &Path) -> SledStore {
     SledStore::open(path, QUICK).expect("the store opens")
@@ -200,27 +204,77 @@ async fn a_database_that_does_not_open_is_tried_again() {
     save(&store, &job, Some(version), 20).await;
 }
 
-/// Any damage to the log may cost data, but never a panic of the process or a job with another's content.
+/// Any damage to the log is an error, of the store or of a job, also where it costs data: never a panic of the process,
+/// never a job that is silently gone, or older, or has another's content.
 #[tokio::test]
 async fn a_damaged_log_is_an_error_or_a_loss_but_never_a_lie() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = open(directory.path());
-    for name in 0..20 {
-        save(&store, &JobKey::new("t", format!("{name}")), None, 5000).await;
+    let job = |name: u64| JobKey::new("t", format!("{name}"));
+    for round in 0..2 {
+        for name in 0..20 {
+            let version = (round > 0).then_some(name + 1);
+            save(&store, &job(name), version, 5000 + round as usize).await;
+        }
     }
     store.close().await;
-    let log = directory.path().join("sled/db");
-    let whole = fs::read(&log).expect("the log");
-    for at in (0..200_000).step_by(9973) {
+    let (path, mark) = (directory.path().join("sled/db"), directory.path().join("sled/mark"));
+    let (whole, marked) = (fs::read(&path).expect("the log"), fs::read(&mark).expect("the mark"));
+    let (mut refused, mut unread) = (0, 0);
+    for at in (0..whole.len().min(500_000)).step_by(4973) {
         let mut broken = whole.clone();
-        broken[at..at + 64].fill(0xa5);
-        fs::write(&log, &broken).expect("written");
-        let Ok(store) = SledStore::open(directory.path(), QUICK) else { continue };
-        for name in 0..20 {
-            if let Ok(Some(stored)) = store.load(&JobKey::new("t", format!("{name}"))).await {
-                assert_eq!(stored.snapshot, vec![2; 5000]);
+        let hit = &mut broken[at..at + 64];
+        if hit.iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        hit.fill(0xa5);
+        fs::write(&path, &broken).expect("written");
+        fs::write(&mark, &marked).expect("written");
+        match SledStore::open(directory.path(), QUICK) {
+            Err(StoreError::Cut { found, marked, .. }) => {
+                assert!(found < marked);
+                refused += 1;
+                let accepted = SledOptions { accept_cut: true, ..QUICK };
+                let store = SledStore::open(directory.path(), accepted).expect("what is left is opened");
+                assert!(store.cut().is_some());
+                store.close().await;
+            }
+            Err(_) => refused += 1,
+            Ok(store) => {
+                for name in 0..20 {
+                    match store.load(&job(name)).await {
+                        Ok(stored) => assert_eq!(stored.expect("it is there").snapshot, vec![2; 5001]),
+                        Err(_) => unread += 1,
+                    }
+                }
+                store.close().await;
             }
         }
-        store.close().await;
     }
+    assert!(refused > 0, "{refused} stores were refused, {unread} jobs not read");
+}
+
+#[tokio::test]
+async fn a_store_without_a_mark_or_with_a_torn_one_opens() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mark, job) = (directory.path().join("sled/mark"), JobKey::new("t", "a"));
+    let store = open(directory.path());
+    save(&store, &job, None, 10).await;
+    store.close().await;
+    for torn in [&[][..], &[0xff; 5], &[0xff; 12]] {
+        fs::write(&mark, torn).expect("written");
+        open(directory.path()).close().await;
+    }
+    fs::remove_file(&mark).expect("removed");
+    let store = open(directory.path());
+    save(&store, &job, Some(1), 10).await;
+    store.close().await;
+    for entry in fs::read_dir(directory.path().join("sled")).expect("sled's directory") {
+        match entry.expect("an entry").path() {
+            path if path == mark => {}
+            path if path.is_dir() => fs::remove_dir_all(path).expect("removed"),
+            path => fs::remove_file(path).expect("removed"),
+        }
+    }
+    assert!(matches!(refusal(directory.path()), StoreError::Cut { found: 0, marked: 2, .. }));
 }
