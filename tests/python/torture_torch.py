@@ -44,7 +44,7 @@ def killed(server: Server, job: str, directory: Path, draw: random.Random) -> st
     process = start(server, job, directory)
     assert process.stdout is not None
     phase = "start"
-    for _ in range(draw.randrange(10)):  # a line per 20 steps
+    for _ in range(draw.randrange(draw.choice((3, 10)))):  # a line per 20 steps; the search has four
         line = process.stdout.readline()
         if not line:
             break
