@@ -227,3 +227,42 @@ async fn verify_names_what_is_damaged_and_a_deletion_mends_the_store() {
     let found: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(found["jobs"], 3);
 }
+
+/// Sled takes a damaged log to end where the damage is. What it lost with that must not go unnoticed: jobs would be
+/// gone, or older than their trainers know.
+#[tokio::test]
+async fn a_flipped_bit_in_the_database_file_is_never_a_silent_loss() {
+    let story = Story::of(Policy::Scan(ScanPolicy::default())).await;
+    let mut server = Server::start().await;
+    for number in 0..6 {
+        story.begin(&server, &format!("job-{number}"), AT).await;
+    }
+    server.terminate();
+    let (data, file) = (server.data_dir().to_owned(), server.data_dir().join("sled/db"));
+    let mut log = std::fs::read(&file).unwrap();
+    // In the middle of what the last job wrote before its newest snapshot.
+    let at = log.windows(5).rposition(|bytes| bytes == b"job-5").expect("the last job is there");
+    log[at] ^= 1;
+    std::fs::write(&file, &log).unwrap();
+
+    let mut command = server.command();
+    let started = command.stderr(std::process::Stdio::piped()).output().expect("the binary runs");
+    let said = String::from_utf8(started.stderr).unwrap();
+    assert_eq!(started.status.code(), Some(69), "{said}");
+    assert!(said.contains("has lost its newest records") && said.contains("store export"), "{said}");
+
+    let ran = verify(&data, "json").await;
+    let found: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((ran.code, found["lost"].is_string()), (Some(1), true), "{ran:?}");
+    let (files, anew) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let left = files.path().join("left");
+    let (left, old, new) = (left.to_str().unwrap(), data.to_str().unwrap(), anew.path().to_str().unwrap());
+    let export = autolrs(["store", "export", left, "--data-dir", old]).await;
+    assert!(export.code == Some(1) && export.err.contains("has lost its newest records"), "{export:?}");
+    let import = autolrs(["store", "import", left, "--data-dir", new]).await;
+    assert_eq!((import.code, import.err.as_str()), (Some(0), ""));
+    let restored = Server::start_on(anew).await;
+    for number in 0..5 {
+        story.finish(&restored, &format!("job-{number}"), AT).await;
+    }
+}
