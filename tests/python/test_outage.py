@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,7 +50,7 @@ def thawed(server: Server) -> Iterator[Server]:
 
 def job(server: Server, name: str) -> dict[str, Any]:
     command = [str(server_binary()), "jobs", "show", name, "--output", "json", "--server", f"http://{server.address}"]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env={**os.environ}).stdout)
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 @pytest.mark.parametrize(("phase", "into"), PHASES)
