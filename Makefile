@@ -2,6 +2,7 @@
 # make test    Rust and Python tests, real processes included
 # make torture 1000 times kill -9 of servers and trainers at every point of a job's life, 50 times of a PyTorch training:
 #              lost reports, changed decisions, stuck jobs; some minutes. TORTURE_SEED=2 draws other points
+# make fuzz    libFuzzer on every fuzz target, FUZZ_SECONDS (3600) on each; prints executions and finds
 # make check   format, lints, docs, types, licences, proto
 # make fmt     formats Rust and Python
 # make bench   speed of the server's parts, of a decision over the wire, of step();
@@ -21,7 +22,7 @@ SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-python torture check fmt bench bench-policies bench-convergence example-candle clean server server-release
+.PHONY: help demo test test-rust test-python torture check fmt bench bench-policies bench-convergence example-candle clean fuzz server server-release
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .venv
@@ -30,6 +31,8 @@ TOOLS := target/tools
 CANDLE := client-rs/examples/candle/Cargo.toml
 PYTHON_SOURCES := python-client tests
 CARGO_DENY_VERSION := 0.20.2
+CARGO_BOLERO_VERSION := 0.13.5
+FUZZ_SECONDS := 3600
 BUF := npx --yes @bufbuild/buf@1.75.0
 
 VENV_STAMP := $(VENV)/.installed
@@ -72,6 +75,9 @@ check: $(CLIENT_STAMP) $(TOOLS)/bin/cargo-deny
 	$(BIN)/ruff format --config python-client/pyproject.toml --check $(PYTHON_SOURCES)
 	cd python-client && $(abspath $(BIN))/mypy
 	$(BUF) lint
+
+fuzz: $(TOOLS)/bin/cargo-bolero
+	tests/fuzz/run $(FUZZ_SECONDS)
 
 fmt: $(VENV_STAMP)
 	cargo fmt --all
@@ -134,3 +140,6 @@ $(CLIENT_STAMP): $(VENV_STAMP) $(CLIENT_SOURCES)
 
 $(TOOLS)/bin/cargo-deny:
 	cargo install --quiet --locked --root $(TOOLS) cargo-deny --version $(CARGO_DENY_VERSION) --no-default-features
+
+$(TOOLS)/bin/cargo-bolero:
+	cargo install --quiet --locked --root $(TOOLS) cargo-bolero --version $(CARGO_BOLERO_VERSION) --no-default-features --features libfuzzer

@@ -11,6 +11,9 @@ pub struct Violation {
     pub description: String,
 }
 
+/// Stands in place of the violations that are not told, with no field.
+pub(crate) const MORE: &str = "more is wrong";
+
 /// Why a call was refused. A refused call has changed nothing.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -95,6 +98,6 @@ pub enum Error {
 }
 
 fn list(violations: &[Violation]) -> String {
-    let sentences: Vec<_> = violations.iter().map(|v| format!("{} {}", v.field, v.description)).collect();
-    sentences.join("; ")
+    let sentence = |v: &Violation| format!("{} {}", v.field, v.description).trim_start().to_owned();
+    violations.iter().map(sentence).collect::<Vec<_>>().join("; ")
 }

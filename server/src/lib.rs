@@ -5,6 +5,7 @@ pub mod actor;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod connections;
 pub mod error;
 pub mod exit;
 mod layers;

@@ -1,5 +1,7 @@
 //! Which actor owns which job. An actor is made when its job is asked for and leaves memory when nobody asks or watches
-//! for a while; nothing is lost then, because what matters is stored.
+//! for a while, or sooner if its place is needed; nothing is lost then, because what matters is stored.
+
+mod seats;
 
 use crate::{
     actor::{Actor, Message, Reply, Shown, from_store},
@@ -8,8 +10,8 @@ use crate::{
     store::{JobKey, JobStore},
     telemetry::metrics,
 };
+use seats::{Seats, Tenure};
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,6 +21,8 @@ use tokio_util::task::TaskTracker;
 /// What bounds the actors.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
+    /// Jobs in memory at once.
+    pub jobs: usize,
     /// Messages that may wait for one job.
     pub mailbox: usize,
     /// Silence after which a job leaves memory.
@@ -36,31 +40,23 @@ struct Shared {
     clock: Clock,
     bounds: Bounds,
     /// Messages are sent under this lock, so that an actor whose mailbox is empty can leave without losing one.
-    actors: Mutex<Actors>,
+    seats: Mutex<Seats>,
     tasks: TaskTracker,
-}
-
-#[derive(Default)]
-struct Actors {
-    /// By job: the actor's number and its mailbox.
-    mailboxes: HashMap<JobKey, (u64, mpsc::Sender<Message>)>,
-    /// Actors started so far.
-    started: u64,
-    closed: bool,
 }
 
 impl Registry {
     /// No actor yet.
     pub fn new(store: Arc<dyn JobStore>, clock: Clock, bounds: Bounds) -> Self {
         let tasks = TaskTracker::new();
-        let shared = Shared { store, clock, bounds, actors: Mutex::default(), tasks };
+        let shared = Shared { store, clock, bounds, seats: Mutex::default(), tasks };
         Self { shared: Arc::new(shared) }
     }
 
     /// Asks a job something and waits for the answer.
     ///
     /// # Errors
-    /// What the job answers, [`Error::LimitReached`] if too many wait for it, [`Error::Draining`].
+    /// What the job answers, [`Error::LimitReached`] if too many wait for it or if it is not in memory and every job there
+    /// has a trainer, [`Error::Draining`].
     pub async fn ask<T>(&self, key: &JobKey, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         self.send(key, message(reply))?;
@@ -86,54 +82,53 @@ impl Registry {
     /// Takes no more messages, and waits until those that were taken are answered.
     pub async fn close(&self) {
         {
-            let mut actors = self.shared.lock();
-            actors.closed = true;
-            actors.mailboxes.clear();
+            self.shared.lock().close();
         }
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
     }
 
     fn is_live(&self, key: &JobKey) -> bool {
-        self.shared.lock().mailboxes.contains_key(key)
+        self.shared.lock().is_taken(key)
     }
 
     fn send(&self, key: &JobKey, message: Message) -> Result<(), Error> {
-        let mut actors = self.shared.lock();
-        if actors.closed {
+        let mut seats = self.shared.lock();
+        if seats.is_closed() {
             return Err(Error::Draining);
         }
-        let present = actors.mailboxes.get(key).map(|(_, mailbox)| mailbox).filter(|m| !m.is_closed());
-        let mailbox = match present {
-            Some(mailbox) => mailbox.clone(),
-            None => self.start(key, &mut actors),
-        };
-        mailbox.try_send(message).map_err(|error| match error {
+        if !seats.is_open(key) {
+            self.start(key, &mut seats)?;
+        }
+        seats.post(key, message).map_err(|error| match error {
             TrySendError::Full(_) => Error::LimitReached { limit: "requests that wait for one job" },
             TrySendError::Closed(_) => lost(key),
         })
     }
 
-    fn start(&self, key: &JobKey, actors: &mut Actors) -> mpsc::Sender<Message> {
+    fn start(&self, key: &JobKey, seats: &mut Seats) -> Result<(), Error> {
         let Shared { store, clock, bounds, tasks, .. } = &*self.shared;
+        if !seats.make_room(bounds.jobs, clock.now()) {
+            return Err(Error::LimitReached { limit: "jobs in memory" });
+        }
         let (mailbox, messages) = mpsc::channel(bounds.mailbox);
-        actors.started += 1;
-        let place = Place { shared: self.shared.clone(), key: key.clone(), number: actors.started };
-        actors.mailboxes.insert(key.clone(), (actors.started, mailbox.clone()));
-        metrics::jobs_live(actors.mailboxes.len());
+        let (number, tenure) = seats.take(key, mailbox);
+        metrics::jobs_live(seats.taken());
+        let place = Place { shared: self.shared.clone(), key: key.clone(), number, tenure };
         let actor = Actor::new(key.clone(), store.clone(), *clock);
         tasks.spawn(run(actor, messages, place, bounds.idle));
-        mailbox
+        Ok(())
     }
 }
 
-/// Handles messages until the job is idle or the registry closes.
+/// Handles messages until the job is idle, its place is needed or the registry closes.
 async fn run(mut actor: Actor, mut messages: mpsc::Receiver<Message>, place: Place, idle: Duration) {
     loop {
         match tokio::time::timeout(idle, messages.recv()).await {
             Ok(None) => return,
             Ok(Some(message)) => {
                 actor.handle(message).await;
+                place.tenure.handled(actor.needed_until());
                 if !actor.is_empty() {
                     continue;
                 }
@@ -153,15 +148,16 @@ struct Place {
     shared: Arc<Shared>,
     key: JobKey,
     number: u64,
+    tenure: Arc<Tenure>,
 }
 
 impl Place {
     /// Gives the place free, unless a message has come in the meantime.
     fn leave(&self, mailbox_is_empty: impl Fn() -> bool) -> bool {
-        let mut actors = self.shared.lock();
+        let mut seats = self.shared.lock();
         let leaves = mailbox_is_empty();
         if leaves {
-            actors.remove(&self.key, self.number);
+            seats.leave(&self.key, self.number);
         }
         leaves
     }
@@ -169,25 +165,16 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.shared.lock().remove(&self.key, self.number);
+        self.shared.lock().leave(&self.key, self.number);
         if std::thread::panicking() {
             tracing::error!(job = %self.key, "the job's actor has panicked; the next request loads the job again");
         }
     }
 }
 
-impl Actors {
-    fn remove(&mut self, key: &JobKey, number: u64) {
-        if self.mailboxes.get(key).is_some_and(|(present, _)| *present == number) {
-            self.mailboxes.remove(key);
-            metrics::jobs_live(self.mailboxes.len());
-        }
-    }
-}
-
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Actors> {
-        self.actors.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::{
     clock::Clock,
     config::{Config, Limits},
+    connections::{Connections, Patience, places},
     exit,
     layers::Layers,
     operate::Probes,
@@ -21,7 +22,7 @@ use autolrs_proto::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
     sync::Semaphore,
     task::JoinHandle,
@@ -29,10 +30,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     service::LayerExt as _,
-    transport::{
-        Server,
-        server::{Router, TcpIncoming},
-    },
+    transport::{Server, server::Router},
 };
 use tower::layer::{
     layer_fn,
@@ -43,10 +41,21 @@ use tower::layer::{
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests and streams at once on one connection: a proxy may carry many trainers over one.
 const STREAMS_PER_CONNECTION: u32 = 1024;
+/// Connections that may wait to be taken: every trainer comes back at once when a server was away.
+const BACKLOG: u32 = 4096;
+/// Bytes that a stream, and a connection, may send ahead of what the server has read: this much memory for each.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 512 << 10;
 /// People and tools that follow jobs at once.
 const MAX_WATCHERS: usize = 1024;
 /// What gRPC clients accept unless told otherwise, in bytes.
 const LEAST_MESSAGE: usize = 4 << 20;
+/// What an HTTP/2 client says first, in bytes, and the time that it has for it.
+const PREFACE: usize = 24;
+const GREETING_TIME: Duration = Duration::from_secs(10);
+/// Connections to the plain HTTP listener at once, and the silence after which one is closed.
+const MAX_HTTP_CONNECTIONS: usize = 64;
+const HTTP_SILENCE: Duration = Duration::from_secs(30);
 /// Time for clients to close their connections when nothing is under way any more.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Time for what is left when the server has ended.
@@ -101,9 +110,9 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
 async fn serve(config: &Config) -> Result<(), ServeError> {
     let metrics = metrics::start().map_err(internal)?;
     let mut ends = Ends::new()?;
-    let grpc = listen(config.listen, "listen").await?;
+    let grpc = listen(config.listen, "listen")?;
     let http = match config.http_listen {
-        Some(address) => Some(listen(address, "http-listen").await?),
+        Some(address) => Some(listen(address, "http-listen")?),
         None => None,
     };
     let store = open_store(config).await?;
@@ -142,7 +151,7 @@ impl Running {
         http: Option<TcpListener>,
     ) -> Result<Self, ServeError> {
         let limits = &config.limits;
-        let bounds = Bounds { mailbox: limits.mailbox, idle: limits.idle };
+        let bounds = Bounds { jobs: limits.max_jobs, mailbox: limits.mailbox, idle: limits.idle };
         let registry = Registry::new(store.clone(), Clock::start(), bounds);
         let draining = CancellationToken::new();
         let mut probes = Probes::new(store.clone(), limits.writer_silence, draining.clone(), metrics);
@@ -158,11 +167,14 @@ impl Running {
         };
         let under_way = TaskTracker::new();
         let router = services(edge, store.clone(), limits, under_way.clone())?.add_service(health);
-        let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
+        let greeting = Patience::Greeting(PREFACE, GREETING_TIME);
+        let incoming = Connections::new(grpc, places(limits.max_connections), greeting).into_stream();
         let end = draining.clone().cancelled_owned();
         tokio::spawn(probes.clone().beat());
         if let Some(listener) = http {
-            tokio::spawn(axum::serve(listener, probes.clone().routes()).into_future());
+            let connections =
+                Connections::new(listener, MAX_HTTP_CONNECTIONS, Patience::Always(HTTP_SILENCE));
+            tokio::spawn(axum::serve(connections, probes.clone().routes()).into_future());
         }
         let reporting = tokio::spawn(probes.keep_reporting(reporter));
         let grpc = tokio::spawn(router.serve_with_incoming_shutdown(incoming, end));
@@ -185,8 +197,15 @@ impl Running {
     }
 }
 
-async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, flag, source })
+fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
+    let listening = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A server that has just ended does not keep the port.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listening().map_err(|source| ServeError::Listen { address, flag, source })
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn JobStore>, ServeError> {
@@ -224,6 +243,8 @@ fn services(
         .http2_keepalive_interval(Some(limits.keepalive))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
+        .initial_stream_window_size(Some(STREAM_WINDOW))
+        .initial_connection_window_size(Some(CONNECTION_WINDOW))
         .layer(RpcLayer::new(under_way))
         .add_service(layer_fn(|service| layers.around(service)).named_layer(jobs))
         .add_service(layer_fn(|service| layers.around(service)).named_layer(trainers))

@@ -1,6 +1,7 @@
 //! The harness of the stories in `tests/`: the real `autolrs` binary as a process of its own, trainers for it, a network
 //! that can be broken; [`torture`], which kills both; and [`sim`], a whole training in one function call.
 
+pub mod bystander;
 pub mod command;
 pub mod jobs;
 pub mod proxy;

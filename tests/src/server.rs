@@ -30,6 +30,8 @@ pub struct Server {
     pub env: Vec<(String, String)>,
     /// Where its log goes; none: nowhere.
     pub log: Option<PathBuf>,
+    /// How many files it may open; none: as many as the tests may.
+    pub open_files: Option<u64>,
 }
 
 impl Server {
@@ -48,7 +50,24 @@ impl Server {
     /// A server with its store in `data` that is not started yet.
     pub fn prepare(data: TempDir) -> Self {
         let (address, http) = (lasting_address(), free_address());
-        Self { address, http, data, child: None, flags: Vec::new(), env: Vec::new(), log: None }
+        let (flags, env) = (Vec::new(), Vec::new());
+        Self { address, http, data, child: None, flags, env, log: None, open_files: None }
+    }
+
+    /// Starts a server with these arguments beyond those that say where.
+    pub async fn start_with(flags: &[&str]) -> Self {
+        let mut server = Self::prepare(tempfile::tempdir().expect("a temporary folder"));
+        server.flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+        server.up().await;
+        server
+    }
+
+    /// Starts a server that may open only so many files.
+    pub async fn start_with_open_files(open_files: u64) -> Self {
+        let mut server = Self::prepare(tempfile::tempdir().expect("a temporary folder"));
+        server.open_files = Some(open_files);
+        server.up().await;
+        server
     }
 
     /// Starts the process again on the same store and port.
@@ -61,7 +80,11 @@ impl Server {
     /// The command that starts it.
     pub fn command(&self) -> Command {
         let mut command = serve(self.address, &self.http.to_string(), self.data.path());
-        command.args(&self.flags).envs(self.env.iter().cloned());
+        command.args(&self.flags);
+        if let Some(files) = self.open_files {
+            command = limited(&command, files);
+        }
+        command.envs(self.env.iter().cloned());
         if let Some(path) = &self.log {
             let file = OpenOptions::new().create(true).append(true).open(path).expect("a log");
             command.stderr(file);
@@ -77,6 +100,16 @@ impl Server {
     /// Process id.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the server is running").id()
+    }
+
+    /// Its resident memory in KiB.
+    ///
+    /// # Panics
+    /// Where there is no `/proc`.
+    pub fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("/proc");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// `kill -9`.
@@ -163,6 +196,20 @@ pub fn serve(address: SocketAddr, http: &str, data: &Path) -> Command {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     command
+}
+
+/// The same command, which may open only so many files.
+fn limited(command: &Command, open_files: u64) -> Command {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &format!("ulimit -n {open_files}; exec \"$0\" \"$@\"")])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    shell
 }
 
 /// The `autolrs` binary: `AUTOLRS_BIN`, or the one that was built beside the tests.

@@ -104,6 +104,12 @@ impl Loaded {
         self.silence(clock).is_some_and(|silence| silence <= SILENCE)
     }
 
+    /// The end of that, in milliseconds since 1970; 0 if it has ended or was never heard.
+    pub(super) fn active_until(&self) -> u64 {
+        let heard = self.snapshot.heard.filter(|_| self.snapshot.job.ended().is_none());
+        heard.map_or(0, |heard| heard.saturating_add(SILENCE.as_millis() as u64))
+    }
+
     pub(super) fn view(&self, key: &JobKey, clock: &Clock) -> JobView {
         let Snapshot { created, heard, asked, job } = &self.snapshot;
         let spec = job.spec();

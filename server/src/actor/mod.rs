@@ -136,6 +136,16 @@ impl Actor {
         matches!(self.held, Held::Nothing | Held::Absent)
     }
 
+    /// Until when it should stay in memory, in milliseconds since 1970: while someone watches, and while its trainer counts
+    /// as active. When the trainer was last heard is stored with decisions alone.
+    pub fn needed_until(&self) -> u64 {
+        match &self.held {
+            _ if self.is_watched() => u64::MAX,
+            Held::Present(loaded) | Held::Doubtful(loaded) => loaded.active_until(),
+            Held::Nothing | Held::Absent => 0,
+        }
+    }
+
     /// Whether someone waits for what changes.
     pub fn is_watched(&self) -> bool {
         self.mark.receiver_count() > 0

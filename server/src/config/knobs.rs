@@ -64,6 +64,12 @@ pub const KNOBS: &[Knob] = &[
         help: "Largest gRPC message, 64 KiB to 64 MiB; each request under way may hold as much memory",
     },
     Knob {
+        key: "max_connections",
+        value: "N",
+        default: "20000",
+        help: "gRPC connections at once, 1 to 1000000; each costs about 16 KiB while it is idle; others wait",
+    },
+    Knob {
         key: "max_requests",
         value: "N",
         default: "1024",
@@ -74,6 +80,13 @@ pub const KNOBS: &[Knob] = &[
         value: "N",
         default: "10000",
         help: "Train streams at once, 1 to 1000000; each costs about 20 KiB; more are refused",
+    },
+    Knob {
+        key: "max_jobs",
+        value: "N",
+        default: "20000",
+        help: "Jobs in memory at once, 1 to 10000000; each costs about 20 KiB; past it the one asked longest ago leaves, but \
+               none with an active trainer: if all have one, jobs that are not in memory are refused",
     },
     Knob {
         key: "mailbox",

@@ -52,10 +52,14 @@ pub enum LogFormat {
 pub struct Limits {
     /// Largest gRPC message in bytes.
     pub max_message_bytes: usize,
+    /// gRPC connections at once.
+    pub max_connections: usize,
     /// Requests under way at once.
     pub max_requests: usize,
     /// `Train` streams at once.
     pub max_trainers: usize,
+    /// Jobs in memory at once.
+    pub max_jobs: usize,
     /// Requests that may wait for one job.
     pub mailbox: usize,
     /// Longest time for one request.

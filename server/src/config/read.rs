@@ -53,8 +53,10 @@ impl Reader {
     fn limits(&mut self) -> Limits {
         Limits {
             max_message_bytes: self.number("max_message_bytes", 65_536..=67_108_864) as usize,
+            max_connections: self.number("max_connections", 1..=1_000_000) as usize,
             max_requests: self.number("max_requests", 1..=65_536) as usize,
             max_trainers: self.number("max_trainers", 1..=1_000_000) as usize,
+            max_jobs: self.number("max_jobs", 1..=10_000_000) as usize,
             mailbox: self.number("mailbox", 1..=65_536) as usize,
             request_timeout: self.seconds("request_timeout", 1..=600),
             keepalive: self.seconds("keepalive", 1..=3600),

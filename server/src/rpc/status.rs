@@ -1,6 +1,6 @@
 //! Errors to gRPC, in one place: a new error does not compile until it has a code and a reason.
 
-use crate::error::Error;
+use crate::error::{Error, MORE, Violation};
 use autolrs_core::{directive::DoneReason, job::Refusal};
 use autolrs_proto::{ERROR_DOMAIN, v1::ErrorReason};
 use std::{collections::HashMap, time::Duration};
@@ -13,6 +13,8 @@ const RETRY_LIMIT: Duration = Duration::from_secs(1);
 const RETRY_STORE: Duration = Duration::from_secs(5);
 /// Most characters of a name or a value that goes into a status: it travels in headers, which are small.
 const MAX_TEXT: usize = 256;
+/// Most bytes of the fields that are told to be wrong, for the same reason.
+const MAX_FIELDS: usize = 2048;
 
 /// What a status says besides its sentence.
 struct Refused {
@@ -33,7 +35,7 @@ impl Refused {
     }
 
     fn with(mut self, key: &str, value: impl ToString) -> Self {
-        self.metadata.insert(key.into(), clip(value.to_string()));
+        self.metadata.insert(key.into(), clip(&value.to_string()));
         self
     }
 
@@ -52,15 +54,30 @@ pub fn status(error: &Error) -> Status {
         details.set_error_info(name, ERROR_DOMAIN, refused.metadata);
     }
     if let Error::Invalid { violations, .. } = error {
-        let fields = violations.iter().map(|v| FieldViolation::new(&v.field, clip(v.description.clone())));
-        details.set_bad_request(fields.collect::<Vec<_>>());
+        details.set_bad_request(fields(violations));
     } else if let Error::Refused { refusal: Refusal::InvalidField { field, description }, .. } = error {
         details.add_bad_request_violation(*field, description);
     }
     if let Some(after) = refused.retry {
         details.set_retry_info(Some(after));
     }
-    Status::with_error_details(refused.code, clip(error.to_string()), details)
+    Status::with_error_details(refused.code, clip(&error.to_string()), details)
+}
+
+/// What is wrong, as far as it fits.
+fn fields(violations: &[Violation]) -> Vec<FieldViolation> {
+    let mut bytes = 0;
+    let all = violations.iter().map(|v| FieldViolation::new(clip(&v.field), clip(&v.description)));
+    let mut fields: Vec<_> = all
+        .take_while(|field| {
+            bytes += field.field.len() + field.description.len();
+            bytes <= MAX_FIELDS
+        })
+        .collect();
+    if fields.len() < violations.len() {
+        fields.push(FieldViolation::new("", MORE));
+    }
+    fields
 }
 
 fn describe(error: &Error) -> Refused {
@@ -128,8 +145,13 @@ fn ended(reason: DoneReason) -> &'static str {
     }
 }
 
-fn clip(text: String) -> String {
-    if text.chars().count() <= MAX_TEXT { text } else { text.chars().take(MAX_TEXT).chain(['…']).collect() }
+/// At most [`MAX_TEXT`] bytes: a character that is not ASCII takes up to 12 in a header.
+fn clip(text: &str) -> String {
+    if text.len() <= MAX_TEXT {
+        return text.to_owned();
+    }
+    let end = (0..=MAX_TEXT).rev().find(|&end| text.is_char_boundary(end)).unwrap_or_default();
+    format!("{}…", &text[..end])
 }
 
 #[cfg(test)]

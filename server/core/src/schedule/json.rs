@@ -115,7 +115,7 @@ fn read<T: DeserializeOwned>(text: &str) -> Result<T, BadSchedule> {
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         // How it calls the whole file.
-        let field = if path == "." || path == "?" { "file" } else { &path };
+        let field = if [".", "?", ""].contains(&path.as_str()) { "file" } else { &path };
         BadSchedule::new(field, error.inner().to_string())
     })?;
     json.end().map_err(|error| BadSchedule::new("file", error.to_string()))?;
@@ -191,6 +191,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         assert!(fault("{").starts_with("file: EOF"), "{}", fault("{"));
         assert_eq!(fault(&(file("") + "x")), "file: trailing characters at line 1 column 50");
+        assert!(fault(r#"{ "": b }"#).starts_with("file: expected value"), "a key without a name");
         assert_eq!(fault("{}"), r#"format: must be "autolrs.schedule.v1", is absent"#);
         let newer = r#"{ "format": "autolrs.schedule.v2", "pieces": 7 }"#;
         assert_eq!(fault(newer), r#"format: must be "autolrs.schedule.v1", is "autolrs.schedule.v2""#);

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses its own part
 
 pub mod given;
+pub mod steps;
 pub mod whole;
 
 use autolrs_core::{

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 /// A loss axis is logarithmic where all values are above 0 and so many decades apart.
 const DECADES: f64 = 2.0;
+/// An axis ends here at the latest: the width of a range beyond it may be no number, and its ticks none either.
+const LARGEST: f64 = 1e100;
 
 /// A range of losses that shows all of `must`, and of `may` what lies near.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +23,7 @@ impl Losses {
     /// a third of that range beyond its ends, or a decade below it.
     pub(super) fn of(must: impl IntoIterator<Item = f64>, may: impl IntoIterator<Item = f64>) -> Self {
         let must: Vec<f64> = must.into_iter().filter(|x| x.is_finite()).collect();
-        let start = must.first().copied();
+        let start = must.first().map(|x| x.clamp(-LARGEST, LARGEST));
         let (mut must, mut may) = (finite(must), finite(may));
         if must.is_empty() {
             std::mem::swap(&mut must, &mut may);
@@ -82,7 +84,8 @@ impl Losses {
 }
 
 fn finite(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
-    let mut values: Vec<f64> = values.into_iter().filter(|x| x.is_finite()).collect();
+    let finite = values.into_iter().filter(|x| x.is_finite());
+    let mut values: Vec<f64> = finite.map(|x| x.clamp(-LARGEST, LARGEST)).collect();
     values.sort_by(f64::total_cmp);
     values
 }
@@ -162,6 +165,8 @@ mod tests {
             let range = Losses::of(must, []).range;
             assert!(range.start < range.end, "{range:?}");
         }
+        let range = Losses::of([f64::MAX, 0.0, 5e-324, f64::MIN], [1.0]).range;
+        assert!((range.end - range.start).is_finite() && range.start < 0.0 && range.end > 1.0, "{range:?}");
         assert_eq!(lrs([0.0]), 1e-4..1.0);
         assert!(lrs([0.1]).contains(&0.1));
     }

@@ -31,6 +31,22 @@ fn failure(job: &Job) -> Option<String> {
         .then(|| failure.as_str_name().trim_start_matches("FAILURE_").to_ascii_lowercase())
 }
 
+/// What to do about a failure.
+fn remedy(job: &Job) -> Option<&'static str> {
+    match job.failure() {
+        Failure::Unspecified => None,
+        Failure::LossNotFiniteAtStart => Some(
+            "the first loss was no number at an LR close to 0: look for the fault in the model or the data",
+        ),
+        Failure::Unstable => Some(
+            "the loss broke again after every retry at a lower LR: lower lr_max, or look for the fault in the data",
+        ),
+        Failure::AllCandidatesDiverged => {
+            Some("every candidate diverged, also after the range was lowered: lower lr_max and lr_min")
+        }
+    }
+}
+
 fn outcome(outcome: Outcome) -> String {
     outcome.as_str_name().trim_start_matches("OUTCOME_").to_ascii_lowercase()
 }

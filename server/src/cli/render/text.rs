@@ -94,6 +94,9 @@ fn summary(job: &Job) -> Vec<(&'static str, String)> {
     if job.policy.is_empty() {
         return lines;
     }
+    if let Some(remedy) = super::remedy(job) {
+        lines.push(("to do", remedy.into()));
+    }
     let mut labels: Vec<_> = job.spec.iter().flat_map(|spec| &spec.labels).collect();
     labels.sort();
     if !labels.is_empty() {
@@ -191,9 +194,10 @@ fn loss(loss: Option<f64>) -> String {
     loss.map_or("-".into(), |loss| if usual(loss) { format!("{loss:.4}") } else { format!("{loss:.3e}") })
 }
 
-/// Without control characters.
+/// Without control characters, and without those that turn the direction of what follows.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    let turns = |c| matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || turns(c) { '?' } else { c }).collect()
 }
 
 /// In lines of at most `width` characters, broken between words.

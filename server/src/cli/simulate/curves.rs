@@ -10,7 +10,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// The curves of a CSV file, or what is wrong with it.
-pub(super) fn csv(text: &str) -> Result<Vec<Curve>, String> {
+pub fn csv(text: &str) -> Result<Vec<Curve>, String> {
     let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let head: Vec<&str> = lines.next().map(|(_, line)| cells(line)).unwrap_or_default();
     if head != ["lr", "step", "loss"] {
@@ -56,7 +56,7 @@ const fn one() -> u64 {
 }
 
 /// The curves of a JSON file, or what is wrong with it.
-pub(super) fn json(text: &str) -> Result<Vec<Curve>, String> {
+pub fn json(text: &str) -> Result<Vec<Curve>, String> {
     let file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let curve = |recorded: Recorded| {
         let steps = (0u64..).map(|i| i.saturating_mul(recorded.every));

@@ -1,8 +1,8 @@
 //! `autolrs simulate`: plays a policy on a loss surface in memory and tells what it would do, before a GPU is spent.
 
-mod curves;
+pub mod curves;
 mod report;
-mod spec;
+pub mod spec;
 mod steps;
 
 use crate::exit;

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 const OTHER_TABLES: [&str; 2] = ["labels", "open_budget"];
 
 /// The job as asked for and as resolved, or everything that is wrong with it, each with the field's name.
-pub(super) fn read(text: &str) -> Result<(JobSpec, ResolvedSpec), Vec<String>> {
+pub fn read(text: &str) -> Result<(JobSpec, ResolvedSpec), Vec<String>> {
     let table: Table = text.parse().map_err(|error: toml::de::Error| vec![error.to_string()])?;
     let (table, policy) = shaped(table).map_err(|problem| vec![problem])?;
     let spec: JobSpec = Value::Table(table).try_into().map_err(|error| vec![said(&error, &policy)])?;

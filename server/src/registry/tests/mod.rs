@@ -1,6 +1,7 @@
 //! The actors on a store in memory: what they keep, what they refuse, and what happens when the store fails them.
 
 mod crashes;
+mod crowds;
 mod lives;
 mod mishaps;
 mod trap;
@@ -31,7 +32,7 @@ impl Server {
     }
 
     fn on(store: Arc<dyn JobStore>, started: u64) -> Self {
-        let bounds = Bounds { mailbox: 4, idle: Duration::from_secs(600) };
+        let bounds = Bounds { jobs: 100, mailbox: 4, idle: Duration::from_secs(600) };
         let registry = Registry::new(store, Clock::starting_at(started), bounds);
         Self { registry, key: JobKey::new("default", "job") }
     }
@@ -65,7 +66,7 @@ impl Server {
     }
 
     fn live(&self) -> usize {
-        self.registry.shared.lock().mailboxes.len()
+        self.registry.shared.lock().taken()
     }
 }
 

@@ -9,10 +9,15 @@ pub(super) mod schedule;
 pub(super) mod spec;
 pub(crate) mod stage;
 
-use crate::error::{Error, Violation};
+use crate::error::{Error, MORE, Violation};
 
 /// Most bytes of an identifier that a caller chooses.
 const MAX_REQUEST_ID: usize = 128;
+
+/// Most violations of a request that are told: the list must not be larger than the request.
+const MAX_VIOLATIONS: usize = 100;
+/// Most entries of a list that jobs are compared with.
+const MAX_FILTER: usize = 64;
 
 /// Collects what is wrong with a request.
 #[derive(Debug, Default)]
@@ -20,7 +25,22 @@ pub(super) struct Violations(Vec<Violation>);
 
 impl Violations {
     pub(super) fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.0.push(Violation { field: field.into(), description: description.into() });
+        match self.0.len() {
+            0..MAX_VIOLATIONS => {
+                self.0.push(Violation { field: field.into(), description: description.into() });
+            }
+            MAX_VIOLATIONS => {
+                self.0.push(Violation { field: String::new(), description: MORE.into() });
+            }
+            _ => {}
+        }
+    }
+
+    /// Checks the length of a list that jobs are compared with.
+    pub(super) fn filter(&mut self, field: &str, entries: usize) {
+        if entries > MAX_FILTER {
+            self.add(field, format!("must have at most {MAX_FILTER} entries, has {entries}"));
+        }
     }
 
     /// Checks a job's name: `[a-z0-9]([a-z0-9._-]{0,62})`.

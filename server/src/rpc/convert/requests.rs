@@ -136,6 +136,9 @@ pub(in crate::rpc) fn list(wire: &pb::ListJobsRequest) -> Result<Page, Error> {
     if after.is_none() {
         violations.add("page_token", "must be the next_page_token of an earlier answer");
     }
+    violations.filter("states", wire.states.len());
+    violations.filter("policies", wire.policies.len());
+    violations.filter("labels", wire.labels.len());
     let mut states = Vec::new();
     for &number in &wire.states {
         match pb::JobState::try_from(number) {
@@ -253,6 +256,17 @@ mod tests {
         assert_eq!(
             fields(stages(pb::ListStagesRequest { job: "A".into(), ..wrong })),
             ["job", "page_size", "page_token"]
+        );
+        let crowd = pb::ListJobsRequest {
+            states: vec![99; 1000],
+            policies: vec![String::new(); 65],
+            labels: (0..65).map(|i| (i.to_string(), String::new())).collect(),
+            ..pb::ListJobsRequest::default()
+        };
+        let told = fields(list(&crowd));
+        assert_eq!(
+            (&told[..4], told.len()),
+            (&["states", "policies", "labels", "states"].map(String::from)[..], 101)
         );
         let wrong = pb::ListJobsRequest {
             page_size: 1001,

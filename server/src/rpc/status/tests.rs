@@ -88,3 +88,19 @@ fn all_violations_are_listed_and_long_values_clipped() {
     assert_eq!(fields.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(), ["name", "spec.lr_min"]);
     assert!(status.details().len() + status.message().len() < 2048);
 }
+
+/// What the other implementations of gRPC take at most: sentence and details stand in the headers.
+#[test]
+fn a_status_fits_into_the_headers_however_much_is_wrong() {
+    for text in ["x", "\u{202e}", "\0"] {
+        let violation = |i: usize| Violation { field: format!("f[{i}]"), description: text.repeat(9000) };
+        let violations: Vec<_> = (0..10_000).map(violation).collect();
+        let status = status(&Error::Invalid { job: text.repeat(9000), violations });
+        let details = status.get_error_details();
+        let fields = &details.bad_request().unwrap().field_violations;
+        assert!(fields.len() > 1 && fields.last().unwrap().description == "more is wrong");
+        let bytes: usize =
+            status.into_http::<()>().headers().iter().map(|(k, v)| k.as_str().len() + v.len()).sum();
+        assert!(bytes < 8192, "{bytes}");
+    }
+}
