@@ -109,7 +109,7 @@ async fn more_connections_than_file_descriptors_or_places() {
 
 #[tokio::test]
 async fn a_flood_of_jobs() {
-    const JOBS: usize = 6000;
+    const JOBS: usize = 3000;
     const IN_MEMORY: usize = 200;
     let server = Server::start_with(&["--max-jobs", &IN_MEMORY.to_string()]).await;
     let line = bystander::train(&server, "quiet").await;
