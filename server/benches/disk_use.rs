@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let numbers: Vec<u64> = std::env::args().filter_map(|arg| arg.parse().ok()).collect();
     let number = |i: usize, default| numbers.get(i).copied().unwrap_or(default);
     let plan = Plan { overwrites: number(0, 1_000_000), jobs: number(1, 1000), bytes: number(2, 6000) };
-    let folder = tempfile::Builder::new().prefix("disk-use").tempdir_in(".")?;
+    let folder = tempfile::Builder::new().prefix("disk-use").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     tokio::runtime::Runtime::new()?.block_on(plan.measure(folder.path()))
 }
 

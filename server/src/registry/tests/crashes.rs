@@ -177,7 +177,7 @@ async fn a_clock_that_jumps_changes_no_decision() {
     const YEAR: u64 = 365 * 86_400_000;
     for policy in policies() {
         let (expected, writes) = undisturbed(&policy).await;
-        let times = [START, START + 30 * YEAR, 0, START - 5000, 50 * YEAR, START + 59_999];
+        let times = [START + 30 * YEAR, START, 0, START - 5000, 50 * YEAR, START + 59_999];
         let mut starts = times.into_iter().cycle();
         let next = std::sync::Mutex::new(move || starts.next().unwrap_or(START));
         let store = Arc::new(MemoryStore::default());
