@@ -1,10 +1,14 @@
 //! The disk fills up under a live server and a job in the middle of its search: nothing is lost, the trainer is told
 //! to try again, and the job goes on by itself when there is room.
 
-use autolrs_proto::v1::{Ack, GetJobRequest, Report, ScanPolicy, job_spec::Policy};
+use autolrs_client::{Session, SessionConfig};
+use autolrs_proto::v1::{Ack, GetJobRequest, JobState, Report, ScanPolicy, job_spec::Policy};
 use autolrs_tests::{
+    jobs::Kind,
     server::Server,
+    sim::{Optimum, SimTrainer},
     trainer::{Model, advance, assert_refused, open, spec},
+    training::{carry_out, train},
 };
 use std::{path::PathBuf, process::Command, time::Duration};
 use tonic::Code;
@@ -64,4 +68,37 @@ async fn a_full_disk_stops_decisions_and_room_lets_them_go_on() {
     server.kill();
     server.up().await;
     assert_eq!(answered(&server, &report).await.directive, Some(next), "it was stored");
+}
+
+#[tokio::test]
+async fn a_trainer_goes_on_with_its_fallback_and_is_taken_over_when_there_is_room() {
+    let data = tempfile::tempdir().unwrap();
+    let Some(disk) = Tmpfs::mount(data.path().to_owned()) else { return };
+    let server = Server::start_on(data).await;
+    let spec = Kind::Scan.spec();
+    let budget = spec.total_steps.unwrap();
+    let config = SessionConfig {
+        server: server.url(),
+        token: None,
+        replay: true,
+        decision_timeout: Duration::from_millis(300),
+        ..SessionConfig::new("job", spec)
+    };
+    let session = Session::open(config).await.unwrap();
+    let mut trainer = SimTrainer::new(Optimum::default());
+    carry_out(&session, &mut trainer);
+    session.next().await.unwrap();
+    let ballast = disk.0.join("ballast");
+    std::fs::write(&ballast, vec![1; 120 << 20]).unwrap();
+    carry_out(&session, &mut trainer);
+    session.next().await.unwrap();
+    assert!(session.snapshot().detached, "nothing was decided");
+    std::fs::remove_file(&ballast).unwrap();
+    train(&session, &mut trainer).await;
+    assert!(session.flush(Duration::from_secs(60)).await, "the server has heard of every step");
+    let job =
+        server.jobs().get_job(GetJobRequest { name: "job".into() }).await.unwrap().into_inner().job.unwrap();
+    let steps = job.steps.unwrap();
+    assert_eq!((job.state(), steps.committed + steps.search + steps.lost), (JobState::Finished, budget));
+    assert_eq!(trainer.line.len() as u64, budget);
 }
