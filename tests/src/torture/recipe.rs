@@ -1,7 +1,7 @@
 //! The jobs that are tortured: one per policy that searches, a plain one, and one without a known budget.
 
-use crate::sim::Optimum;
-use autolrs_client::{JobSpec, OpenBudget, PaperOptions, PolicySpec, ScanOptions, StagedOptions, WsdOptions};
+use crate::{jobs::Kind, sim::Optimum};
+use autolrs_client::{JobSpec, OpenBudget};
 use clap::ValueEnum;
 
 /// A job of a few hundred steps.
@@ -44,30 +44,16 @@ impl Recipe {
 
     /// What the job is asked to do.
     pub fn spec(self) -> JobSpec {
-        let (total_steps, policy) = match self {
-            Self::Scan | Self::Open => (900, PolicySpec::Scan(ScanOptions::default())),
-            Self::Staged => {
-                let options = StagedOptions { tau: Some(60), ..StagedOptions::default() };
-                (900, PolicySpec::Staged(StagedOptions { trial_fraction: Some(0.4), ..options }))
-            }
-            Self::Paper => {
-                let options = PaperOptions { tau: Some(60), tau_max: Some(120), ..PaperOptions::default() };
-                let options = PaperOptions { candidates: Some(4), trial_fraction: Some(0.2), ..options };
-                (700, PolicySpec::Paper(options))
-            }
-            Self::Wsd => (600, PolicySpec::Wsd(WsdOptions::default())),
+        let kind = match self {
+            Self::Scan | Self::Open => Kind::Scan,
+            Self::Staged => Kind::Staged,
+            Self::Paper => Kind::Paper,
+            Self::Wsd => Kind::Wsd,
         };
-        let open = self == Self::Open;
-        JobSpec {
-            total_steps: (!open).then_some(total_steps),
-            open_budget: open.then(OpenBudget::default),
-            lr_min: Some(1e-4),
-            lr_max: Some(1.0),
-            fallback_lr: Some(0.05),
-            max_overhead: (self == Self::Staged).then_some(0.6),
-            policy: Some(policy),
-            ..JobSpec::default()
+        if self == Self::Open {
+            return JobSpec { total_steps: None, open_budget: Some(OpenBudget::default()), ..kind.spec() };
         }
+        kind.spec()
     }
 
     /// Steps after which the trainer asks for the end.
