@@ -87,7 +87,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Mostly a loss such as there are, sometimes one of [`FLOATS`] or any other bits.
+    /// Mostly a loss such as there are, sometimes one of `FLOATS` or any other bits.
     pub fn float(&mut self) -> f64 {
         match self.byte() {
             n @ 0..=175 => 0.05 + f64::from(n) / 32.0,
