@@ -2,13 +2,17 @@
 //! system call, so the call itself never happens. The program is the one that users run.
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io,
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     thread,
+    time::Duration,
 };
+
+/// What reading of a process that ends just then gives.
+const ESRCH: i32 = rustix::io::Errno::SRCH.raw_os_error();
 
 /// What strace is to do.
 #[derive(Debug, Clone, Copy)]
@@ -70,13 +74,12 @@ impl Process {
                 return Ok(is_killed(status));
             }
             // A tracer that dies leaves the program running. If the program dies, the tracer ends by itself.
-            let victim = if self.traced { child_of(own)? } else { Some(own) };
+            let victim = if self.traced { traced_by(own)? } else { Some(own) };
             if let Some(pid) = victim.and_then(rustix::process::Pid::from_raw) {
                 // It may have ended in between.
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                return self.child.wait().map(is_killed);
             }
-            thread::yield_now();
+            thread::sleep(Duration::from_millis(1));
         }
     }
 }
@@ -105,11 +108,50 @@ fn under_strace(program: &Command, calls: &str, options: &[&str]) -> Command {
     strace
 }
 
-/// The program that strace has started; none yet, or none any more.
-fn child_of(pid: i32) -> io::Result<Option<i32>> {
-    match std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")) {
-        Ok(children) => Ok(children.split_whitespace().next().and_then(|child| child.parse().ok())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+/// The program that strace runs; none yet, or none any more. strace's other children, which try out what the kernel can do,
+/// are strace itself.
+fn traced_by(strace: i32) -> io::Result<Option<i32>> {
+    let Some(children) = found(fs::read_to_string(format!("/proc/{strace}/task/{strace}/children")))? else {
+        return Ok(None);
+    };
+    let program = |pid: i32| found(fs::read_link(format!("/proc/{pid}/exe")));
+    let own = program(strace)?;
+    for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+        if program(child)?.is_some_and(|program| Some(program) != own) {
+            return Ok(Some(child));
+        }
+    }
+    Ok(None)
+}
+
+/// None of a process that has ended.
+fn found<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH) => {
+            Ok(None)
+        }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traced_process_is_killed_at_once_however_young_it_is() {
+        if !can_trace() {
+            return println!("skipped: no strace");
+        }
+        let log = tempfile::NamedTempFile::new().unwrap();
+        for pause in 0..60 {
+            let mut program = Command::new("sleep");
+            program.arg("1000");
+            let trace = Trace::Kill { calls: "writev", nth: 1000 };
+            let mut process = Process::start(program, trace, log.path()).unwrap();
+            thread::sleep(Duration::from_micros(100 * pause));
+            assert!(process.kill().unwrap(), "after {pause} tenths of a millisecond");
+        }
     }
 }
