@@ -464,4 +464,4 @@ fn reason(directive: &Directive) -> Option<DoneReason> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

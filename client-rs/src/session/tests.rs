@@ -9,7 +9,8 @@ use autolrs_core::{
     stop_rules::{Stop, StopIf},
 };
 
-fn run(seq: u64, phase: Phase, steps: u64, lr: f64) -> Directive {
+/// A directive of `steps` at one LR, which stops on a loss that is no number.
+pub(crate) fn run(seq: u64, phase: Phase, steps: u64, lr: f64) -> Directive {
     let run = Run {
         phase,
         batches: Batches::Fresh,

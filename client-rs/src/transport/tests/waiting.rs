@@ -7,14 +7,12 @@ use super::{
 use crate::{
     config::{DEFAULT_DECISION_TIMEOUT, OnOutage, SessionConfig},
     error::Error,
-    session::{Machine, Status},
+    session::{Machine, Status, tests},
 };
 use autolrs_core::{
-    directive::{Action, Batches, Directive, DoneReason, Phase, Run, Slot, SlotOp},
+    directive::{Action, Directive, DoneReason, Phase, Slot, SlotOp},
     job::Opened,
-    lr_pieces::Piece,
     spec::JobSpec,
-    stop_rules::StopIf,
 };
 use autolrs_proto::v1::{self, AdvanceResponse};
 use tracing::Span;
@@ -35,24 +33,11 @@ enum Place {
 const PLACES: [Place; 4] = [Place::End, Place::Rung, Place::Stop, Place::LastEnd];
 
 fn stretch(seq: u64, phase: Phase, lr: f64) -> Directive {
-    let run = Run {
-        phase,
-        batches: Batches::Fresh,
-        lr: vec![Piece::constant(4, lr)],
-        stop_if: vec![StopIf::NonFinite],
-        stage: 0,
-        trial: (phase == Phase::Trial).then_some(0),
-        rungs: if phase == Phase::Trial { vec![0] } else { Vec::new() },
-        validate_at: Vec::new(),
-    };
-    Directive {
-        seq,
-        slot_ops: Vec::new(),
-        action: Action::Run(run),
-        committed_step_at_start: 0,
-        fallback: None,
-        fallback_on_stop: None,
+    let mut directive = tests::run(seq, phase, 4, lr);
+    if let Action::Run(run) = &mut directive.action {
+        run.rungs = if phase == Phase::Trial { vec![0] } else { Vec::new() };
     }
+    directive
 }
 
 fn directive(place: Place) -> Directive {
