@@ -160,20 +160,8 @@ async fn garbage_and_malformed_frames_on_both_ports() {
     }
     let (met, met_line) = tokio::join!(attackers.join_all(), bystander::train(&server, "bystander"));
     assert!(met.len() > 70 && met_line == line);
-    assert_eq!(probe(&server, "/livez").await, "ok\n");
+    assert_eq!(server.probe("/livez").await.1, "ok\n");
     assert_memory(&server, memory, NOISE);
-}
-
-/// The body of an answer on the plain port.
-async fn probe(server: &Server, path: &str) -> String {
-    let mut stream = TcpStream::connect(server.http).await.unwrap();
-    stream
-        .write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
-        .await
-        .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer.split_once("\r\n\r\n").expect("a body").1.to_owned()
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014), as bytes.
