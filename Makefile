@@ -1,5 +1,7 @@
 # make demo    the whole system on this machine: the server, real trainings, a picture (under target/demo)
 # make test    Rust and Python tests, real processes included
+# make test-frameworks   the Python client with the newest PyTorch, Lightning, transformers, Keras and JAX: installs
+#              what tests/frameworks/requirements.txt pins into .venv-frameworks (6 GB)
 # make torture 1000 times kill -9 of servers and trainers at every point of a job's life, 50 times of a PyTorch training:
 #              lost reports, changed decisions, stuck jobs; some minutes. TORTURE_SEED=2 draws other points
 # make fuzz    libFuzzer on every fuzz target, FUZZ_SECONDS (3600) on each; prints executions and finds
@@ -15,18 +17,19 @@
 #              fetches and builds candle, which takes some minutes
 # make clean   removes everything that was built
 #
-# Each installs what it needs: a virtual environment in .venv, tools under target/tools, Debian's python3-torch,
-# libopenblas0-pthread, dataset-fashion-mnist and strace (as root with apt; else it says what to install).
+# Each installs what it needs: virtual environments in .venv and .venv-frameworks, tools under target/tools, Debian's
+# python3-torch, libopenblas0-pthread, dataset-fashion-mnist and strace (as root with apt; else it says what to install).
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-python torture check fmt bench bench-policies bench-convergence example-candle clean fuzz server server-release
+.PHONY: help demo test test-rust test-python test-frameworks torture check fmt bench bench-policies bench-convergence example-candle clean fuzz server server-release
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .venv
 BIN := $(VENV)/bin
+FRAMEWORKS := .venv-frameworks
 TOOLS := target/tools
 CANDLE := client-rs/examples/candle/Cargo.toml
 PYTHON_SOURCES := python-client tests
@@ -41,6 +44,10 @@ BENCH_STAMP := $(VENV)/.bench
 CONVERGENCE_STAMP := $(VENV)/.convergence
 TORTURE_STAMP := $(VENV)/.torture
 TORTURE_SEED := 1
+FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
+FRAMEWORKS_CLIENT_STAMP := $(FRAMEWORKS)/.client
+# The tests of `make test` that also say something on the newest PyTorch.
+TORCH_TESTS := python-client/tests $(addprefix tests/python/test_,$(addsuffix .py,training resume validation replay open_budget fine_tuning rms_decay))
 CLIENT_SOURCES := Cargo.lock $(shell find client-rs proto server/core python-client -name '*.rs' -o -name Cargo.toml) python-client/pyproject.toml
 
 help:
@@ -58,6 +65,9 @@ test-rust: server
 
 test-python: server $(CLIENT_STAMP)
 	AUTOLRS_BIN=$(TARGET)/debug/autolrs $(BIN)/python -m pytest -c python-client/pyproject.toml python-client/tests tests/python
+
+test-frameworks: server $(FRAMEWORKS_CLIENT_STAMP)
+	AUTOLRS_BIN=$(TARGET)/debug/autolrs $(FRAMEWORKS)/bin/python -m pytest -c python-client/pyproject.toml $(TORCH_TESTS) tests/frameworks
 
 torture: server $(CLIENT_STAMP) $(TORTURE_STAMP)
 	cargo build --locked -p autolrs-tests --bins
@@ -109,7 +119,7 @@ example-candle: server-release
 
 clean:
 	cargo clean
-	rm -rf $(VENV) target
+	rm -rf $(VENV) $(FRAMEWORKS) target
 
 server:
 	cargo build --locked -p autolrs-server
@@ -136,6 +146,16 @@ $(TORTURE_STAMP): $(VENV_STAMP)
 
 $(CLIENT_STAMP): $(VENV_STAMP) $(CLIENT_SOURCES)
 	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet -m python-client/Cargo.toml
+	touch $@
+
+# From Debian's Python, but with nothing of Debian's in it: its PyTorch is the other one that is tested.
+$(FRAMEWORKS_STAMP): tests/frameworks/requirements.txt tests/frameworks/constraints.txt
+	/usr/bin/python3 -m venv $(FRAMEWORKS)
+	$(FRAMEWORKS)/bin/pip install --quiet --disable-pip-version-check -r tests/frameworks/requirements.txt
+	touch $@
+
+$(FRAMEWORKS_CLIENT_STAMP): $(FRAMEWORKS_STAMP) $(CLIENT_SOURCES)
+	VIRTUAL_ENV=$(abspath $(FRAMEWORKS)) $(FRAMEWORKS)/bin/maturin develop --release --quiet -m python-client/Cargo.toml
 	touch $@
 
 $(TOOLS)/bin/cargo-deny:

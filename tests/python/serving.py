@@ -1,0 +1,82 @@
+"""The real server, started per test on an empty store; shared by all test directories."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def server_binary() -> Path:
+    """`AUTOLRS_BIN`, else what cargo built last."""
+    named = os.environ.get("AUTOLRS_BIN")
+    if named:
+        return (ROOT / named).resolve()
+    target = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
+    built = [path for path in (target / "debug/autolrs", target / "release/autolrs") if path.exists()]
+    if not built:
+        pytest.exit("the server is not built: cargo build -p autolrs-server", returncode=2)
+    return max(built, key=lambda path: path.stat().st_mtime)
+
+
+class Server:
+    """`autolrs serve` on one store and one port, which can be killed, frozen and started again."""
+
+    def __init__(self, directory: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
+        self._store = directory / "store"
+        self._log = directory / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [str(server_binary()), "serve", "--listen", self.address, "--http-listen", "off"]
+        command += ["--data-dir", str(self._store)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, stderr=log, stdout=log)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.02)
+        pytest.fail(f"the server did not start:\n{self.log()}")
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9"""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(timeout=30)
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    running = Server(tmp_path)
+    running.start()
+    yield running
+    running.kill()
+    print(running.log()[-4000:])
