@@ -121,6 +121,11 @@ impl Session {
         Ok(PyBytes::new(py, &bytes))
     }
 
+    /// The same without the steps whose losses are still to be delivered.
+    fn export_delivered<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.native.state_delivered())
+    }
+
     /// The slot whose content belongs into the checkpoint in place of the live state.
     fn export_slot(&self) -> Option<&'static str> {
         self.native.state_slot().map(slot)
@@ -219,6 +224,17 @@ impl Session {
     #[getter]
     fn wanted(&self) -> u64 {
         self.native.wanted()
+    }
+
+    #[getter]
+    fn delivered(&self) -> u64 {
+        self.native.delivered()
+    }
+
+    /// The LRs of the next steps, up to where something else than the LR can change.
+    #[getter]
+    fn next_lrs(&self) -> Vec<f64> {
+        self.native.next_lrs()
     }
 
     #[getter]

@@ -191,16 +191,35 @@ impl Machine {
         if !self.track.is_drained() {
             return Err(LossesMissing { offset: self.track.offset() });
         }
+        Ok(self.export_delivered())
+    }
+
+    /// [`Machine::export`] without the steps whose losses are still to be delivered. The trainer that loads it goes on
+    /// before them: its state is after them, so it reports them first, if the session stands where this one does
+    /// ([`Machine::delivered`]). Not so if [`Machine::export_slot`] names a slot: those steps are undone with the rest.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// machine.record(1.0);
+    /// machine.tick();
+    /// let checkpoint = Checkpoint::decode(&machine.export_delivered())?;
+    /// assert_eq!((machine.offset(), machine.delivered()), (2, 1));
+    /// assert_eq!(Machine::resume_alone(checkpoint, 0.1).offset(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn export_delivered(&self) -> Vec<u8> {
         let checkpoint = match self.search_to_repeat() {
             Some((slot, entry)) => {
                 self.checkpoint(entry.total, Some((slot, entry)), Place::SearchStart { seq: entry.seq })
             }
             None => {
                 let held = self.state_to_come().and_then(|slot| Some((slot, self.slots.entry(slot)?)));
-                self.checkpoint(self.total, held, self.place())
+                let total = self.total - (self.track.offset() - self.delivered());
+                self.checkpoint(total, held, self.place())
             }
         };
-        Ok(checkpoint.encode())
+        checkpoint.encode()
     }
 
     fn checkpoint(&self, total: u64, held: Option<(Slot, Entry)>, place: Place) -> Checkpoint {

@@ -132,6 +132,18 @@ impl Machine {
         self.track.offset()
     }
 
+    /// How many losses of the directive have been delivered.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// machine.tick();
+    /// assert_eq!((machine.offset(), machine.delivered()), (1, 0));
+    /// ```
+    pub fn delivered(&self) -> u64 {
+        self.track.known()
+    }
+
     /// How many of its losses must have been delivered by now; see [`super::Status::WantLosses`]. At a switch point all but
     /// the last `switch_every - 1`.
     ///
@@ -154,6 +166,19 @@ impl Machine {
     /// ```
     pub fn lr(&self) -> f64 {
         self.track.lr().or(self.committed_lr).unwrap_or(self.fallback_lr)
+    }
+
+    /// The LRs of the next steps, up to the next switch point, validation or end: before that nothing but the LR can
+    /// change. Empty: [`Machine::status`] says what has to be done first. For trainers of several processes, which
+    /// need not speak with each other until then.
+    ///
+    /// ```
+    /// # use autolrs_client::session::*;
+    /// # let mut machine = Machine::alone("digits", autolrs_client::Budget::Known(3), 0.1);
+    /// assert_eq!(machine.next_lrs(), [0.1], "every step is a switch point");
+    /// ```
+    pub fn next_lrs(&self) -> Vec<f64> {
+        if self.begun { self.track.next_lrs() } else { Vec::new() }
     }
 
     /// The LRs of its steps that were not run yet.

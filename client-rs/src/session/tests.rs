@@ -625,3 +625,73 @@ fn alone_a_constant_lr_is_run_to_the_end() {
     m.handle_silence();
     assert_eq!((m.done(), m.total_step()), (Some(DoneReason::Finished), 3));
 }
+
+/// Trainers of several processes run these steps without a word between them.
+#[test]
+fn the_next_lrs_reach_to_where_something_else_may_change() {
+    let mut directive = validated(&[11, 20], run(1, Phase::Stable, 20, 0.1));
+    if let Action::Run(run) = &mut directive.action {
+        run.lr = vec![Piece::warmup(10, 1.0), Piece::constant(10, 0.3)];
+    }
+    let mut m = Machine::open("job", 0.01, opened(directive, 8));
+    m.take_slot_ops();
+    let mut lengths = Vec::new();
+    while m.status() == Status::GoOn {
+        let lrs = m.next_lrs();
+        lengths.push(lrs.len());
+        for (k, lr) in lrs.iter().enumerate() {
+            assert_eq!(m.lr().to_bits(), lr.to_bits());
+            m.tick();
+            let free = k + 1 < lrs.len();
+            assert_eq!(m.next_lrs().len(), if free { lrs.len() - k - 1 } else { 0 }, "at {}", m.offset());
+        }
+        while m.status() == Status::WantLosses {
+            m.losses(&[1.0; 8]);
+        }
+        if m.status() == Status::Validate {
+            assert!(m.next_lrs().is_empty());
+            m.validation(0.5);
+        }
+    }
+    assert_eq!((lengths, m.waiting(), m.next_lrs()), (vec![8, 3, 5, 4], true, vec![]));
+    m.handle_ack(next(1, run(2, Phase::Stable, 3, 0.2)));
+    assert!(m.next_lrs().is_empty(), "it is begun by its slot operations");
+    m.take_slot_ops();
+    assert_eq!(m.next_lrs(), [0.2; 3]);
+}
+
+/// The trainer knows the last losses, but the other processes have not been heard yet.
+#[test]
+fn a_checkpoint_may_leave_out_the_steps_whose_losses_are_missing() {
+    let mut m = Machine::open("job", 0.01, opened(run(1, Phase::Stable, 20, 0.1), 8));
+    m.take_slot_ops();
+    (0..8).for_each(|_| drop(m.tick()));
+    m.losses(&[1.0; 8]);
+    (0..3).for_each(|_| drop(m.tick()));
+    assert_eq!(m.export(), Err(LossesMissing { offset: 11 }));
+    let checkpoint = Checkpoint::decode(&m.export_delivered()).unwrap();
+    assert_eq!(checkpoint.resume().map(|resume| (resume.seq, resume.offset)), Some((1, 8)));
+    let mut again = Machine::resume(
+        checkpoint,
+        0.01,
+        Opened { session: 2, received_through: 8, ..opened(run(1, Phase::Stable, 20, 0.1), 8) },
+    );
+    assert_eq!((again.offset(), again.total_step(), m.total_step()), (8, 8, 11));
+    (0..3).for_each(|_| assert_eq!(again.record(2.0), Status::GoOn));
+    assert_eq!((again.offset(), again.total_step(), again.next_lrs().len()), (11, 11, 5));
+}
+
+/// What follows the start of a search is undone when its checkpoint is loaded, heard of or not.
+#[test]
+fn a_step_into_a_search_its_checkpoint_is_the_start() {
+    let back = with(&[Restore(Slot::Start)], run(0, Phase::Stable, 30, 0.05));
+    let trial = with(&[Save(Slot::Start)], on_stop(run(1, Phase::Trial, 20, 0.1), back));
+    let mut m = Machine::open("job", 0.01, opened(trial, 8));
+    m.take_slot_ops();
+    assert_eq!(m.export_slot(), None);
+    m.tick();
+    assert_eq!((m.export_slot(), m.delivered()), (Some(Slot::Start), 0));
+    let checkpoint = Checkpoint::decode(&m.export_delivered()).unwrap();
+    let resume = checkpoint.resume().unwrap();
+    assert_eq!((resume.seq, resume.offset, resume.slots), (1, 0, vec![Slot::Start]));
+}

@@ -270,6 +270,23 @@ impl Track {
         }
     }
 
+    /// The LRs of the next steps, up to where something else than the LR can change.
+    pub(super) fn next_lrs(&self) -> Vec<f64> {
+        let Some(run) = self.run().filter(|_| self.status(self.lr) == Status::GoOn) else {
+            return Vec::new();
+        };
+        let every = self.switch_every.max(1);
+        let switch = (self.offset / every + 1).saturating_mul(every);
+        let until = switch.min(self.steps).min(self.validation_at);
+        let mut cursor = self.cursor.clone();
+        let lrs = (self.offset..until).map_while(|_| {
+            let lr = cursor.lr(&run.lr);
+            cursor.advance(&run.lr);
+            lr
+        });
+        lrs.collect()
+    }
+
     /// What the trainer has to do before the next step. `before` is the LR of the last.
     pub(super) fn status(&self, before: Option<f64>) -> Status {
         if self.ended {
@@ -298,7 +315,7 @@ impl Track {
         }
     }
 
-    fn known(&self) -> u64 {
+    pub(super) fn known(&self) -> u64 {
         self.segment.losses.len() as u64
     }
 }

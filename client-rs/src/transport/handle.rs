@@ -257,6 +257,24 @@ impl Handle {
         self.0.lock().machine.lr()
     }
 
+    /// The LRs of the next steps, up to where something else than the LR can change; see
+    /// [`crate::session::Machine::next_lrs`].
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// assert_eq!(session.next_lrs(), [0.1]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn next_lrs(&self) -> Vec<f64> {
+        self.0.lock().machine.next_lrs()
+    }
+
     /// The LRs of the directive's steps that were not run yet.
     ///
     /// ```
@@ -381,6 +399,46 @@ impl Handle {
     /// ```
     pub fn state(&self) -> Result<Vec<u8>, Error> {
         Ok(self.0.lock().machine.export()?)
+    }
+
+    /// [`Handle::state`] without the steps whose losses are still to be delivered; see
+    /// [`crate::session::Machine::export_delivered`].
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// session.tick();
+    /// let bytes = session.state_delivered();
+    /// let resume = SessionConfig { resume: Some(bytes), ..SessionConfig::new("digits", JobSpec::default()) };
+    /// assert_eq!(Session::open(resume)?.snapshot().offset, session.delivered());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn state_delivered(&self) -> Vec<u8> {
+        self.0.lock().machine.export_delivered()
+    }
+
+    /// How many losses of the directive have been delivered.
+    ///
+    /// ```
+    /// # use autolrs_client::{blocking::Session, *};
+    /// # let spec = JobSpec {
+    /// #     total_steps: Some(3), lr_min: Some(1e-3), lr_max: Some(1.0), fallback_lr: Some(0.1), ..JobSpec::default()
+    /// # };
+    /// # let alone = SessionConfig { on_outage: OnOutage::Fallback, connect_timeout: std::time::Duration::ZERO,
+    /// #     server: "http://127.0.0.1:1".into(), token: None, ..SessionConfig::new("digits", spec) };
+    /// # let session = Session::open(alone)?;
+    /// session.record(0.5);
+    /// session.tick();
+    /// assert_eq!((session.snapshot().offset, session.delivered()), (2, 1));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn delivered(&self) -> u64 {
+        self.0.lock().machine.delivered()
     }
 
     /// The slot whose content the trainer's checkpoint must hold in place of the live state; none: the live state.
