@@ -665,9 +665,13 @@ fn the_next_lrs_reach_to_where_something_else_may_change() {
 fn a_checkpoint_may_leave_out_the_steps_whose_losses_are_missing() {
     let mut m = Machine::open("job", 0.01, opened(run(1, Phase::Stable, 20, 0.1), 8));
     m.take_slot_ops();
-    (0..8).for_each(|_| drop(m.tick()));
+    for _ in 0..8 {
+        m.tick();
+    }
     m.losses(&[1.0; 8]);
-    (0..3).for_each(|_| drop(m.tick()));
+    for _ in 0..3 {
+        m.tick();
+    }
     assert_eq!(m.export(), Err(LossesMissing { offset: 11 }));
     let checkpoint = Checkpoint::decode(&m.export_delivered()).unwrap();
     assert_eq!(checkpoint.resume().map(|resume| (resume.seq, resume.offset)), Some((1, 8)));
