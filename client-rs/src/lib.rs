@@ -150,3 +150,8 @@ pub use error::Error;
 pub use session::{MAX_LOSSES_PER_REPORT, Status};
 pub use trainable::{BatchNumbers, InMemory, Slots, Trainable};
 pub use transport::{Handle, Session, Snapshot};
+
+/// The examples of the crate's page are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
