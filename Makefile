@@ -15,6 +15,11 @@
 #              hostile settings: about two hours; takes up the rows in tests/bench/ and runs what they lack
 # make example-candle   a convolutional network in candle, with the searched learning rate and with constant ones;
 #              fetches and builds candle, which takes some minutes
+# make docs    the reference of the Python package and of the Rust crates as HTML, under target/docs and target/doc; a
+#              docstring that can't be rendered or that names what does not exist is an error
+# make wheel   the Python package as a wheel and as a source distribution, checked, under target/wheels
+# make package the same, and the crates autolrs-proto, autolrs-core and autolrs-client as `cargo publish` would send
+#              them, built from their archives under target/package (cargo 1.90 or newer); publishes nothing
 # make clean   removes everything that was built
 #
 # Each installs what it needs: virtual environments in .venv and .venv-frameworks, tools under target/tools, Debian's
@@ -24,7 +29,7 @@ SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-python test-frameworks torture check fmt bench bench-policies bench-convergence example-candle clean fuzz server server-release
+.PHONY: help demo test test-rust test-python test-frameworks torture check fmt bench bench-policies bench-convergence example-candle docs wheel package clean fuzz server server-release
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .venv
@@ -116,6 +121,18 @@ example-candle: server-release
 	$(TARGET)/release/autolrs serve --listen 127.0.0.1:$$port --http-listen off --log-level warn --data-dir $$data & \
 	server=$$!; trap 'kill $$server; wait $$server; rm -r $$data' EXIT; \
 	AUTOLRS_SERVER=http://127.0.0.1:$$port $(TARGET)/candle/release/autolrs-example-candle
+
+docs: $(CLIENT_STAMP)
+	PYO3_PYTHON=$(abspath $(BIN))/python RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	$(BIN)/python python-client/docs/build.py target/docs
+
+wheel: $(VENV_STAMP)
+	rm -rf target/wheels
+	$(BIN)/maturin build --release --sdist -i $(BIN)/python -o target/wheels -m python-client/Cargo.toml
+	$(BIN)/twine check --strict target/wheels/*
+
+package: wheel
+	cargo package --locked -p autolrs-proto -p autolrs-core -p autolrs-client
 
 clean:
 	cargo clean

@@ -2,9 +2,13 @@
 files of schedules."""
 
 from collections.abc import Mapping, Sequence
+from typing import final
+
+__all__ = ["Line", "Session", "__version__"]
 
 __version__: str
 
+@final
 class Line:
     """The file of a schedule: the LR of every step."""
 
@@ -24,11 +28,12 @@ class Line:
     @property
     def state(self) -> str: ...
 
+@final
 class Session:
     """One trainer's side of a job. Waiting releases the GIL and answers Ctrl-C."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         server: str,
         token: str | None,
@@ -43,7 +48,7 @@ class Session:
         replay: bool,
         validate: bool,
         switch_every: int,
-    ) -> None: ...
+    ) -> Session: ...
     @property
     def line(self) -> str: ...
     @property

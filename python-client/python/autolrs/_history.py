@@ -63,7 +63,8 @@ class History:
         self.add_loss = self._loss.append
 
     def begin(self, seq: int, phase: str, total_step: int, line: str) -> None:
-        """The next steps belong to this directive, at the LRs of `line`; the next one has the number `total_step`."""
+        """The next steps belong to directive `seq` and its `phase`, at the LRs of `line`; the next one has the number
+        `total_step`."""
         kind = SEARCH if phase == SEARCH_PHASE else COMMITTED
         segment = Segment(len(self._lr), total_step, seq, phase, kind, line)
         if self._segments and self._segments[-1].start == segment.start:
@@ -145,7 +146,7 @@ class History:
         return {"lr": self._lr[:end].tobytes(), "loss": self._loss[:end].tobytes(), "segments": segments}
 
     def load(self, lr: bytes, loss: bytes, segments: list[list[Any]]) -> None:
-        """Replaces what is held."""
+        """Replaces what is held by what `state` gave: the columns `lr` and `loss` as bytes, and the `segments`."""
         del self._lr[:]
         del self._loss[:]
         self._lr.frombytes(lr)

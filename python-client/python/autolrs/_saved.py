@@ -23,6 +23,7 @@ class SavedSchedule(Sequence[float]):
 
     A read-only sequence of LRs: `len(schedule)`, `schedule[i]`, `for lr in schedule`, `numpy.array(schedule)`. It needs
     neither PyTorch nor a server. The LRs are computed as in the server, so they are the same to the bit.
+    Made by `load_schedule`; `line` is the native form.
     """
 
     def __init__(self, line: _core.Line) -> None:
@@ -33,7 +34,7 @@ class SavedSchedule(Sequence[float]):
         return self._line.lr(step)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes it as JSON, or as a table `step,lr` if the name ends in .csv."""
+        """Writes it to `path` as JSON, or as a table `step,lr` if the name ends in .csv; gives the path back."""
         return write(self._line, Path(path))
 
     @property
@@ -78,7 +79,10 @@ class SavedSchedule(Sequence[float]):
 
 
 def load_schedule(path: str | os.PathLike[str]) -> SavedSchedule:
-    """Reads the file of a schedule: what `schedule.export` or `autolrs jobs export` wrote, or a table `step,lr`."""
+    """Reads the schedule in `path`: what `schedule.export` or `autolrs jobs export` wrote, or a table `step,lr`.
+
+    Raises `InvalidSchedule` with the field that is wrong, and `OSError` if the file can't be read.
+    """
     return SavedSchedule(line_of(path))
 
 

@@ -153,13 +153,13 @@ class BaseSchedule(Follower):
         return self._history
 
     def plot(self, path: str | os.PathLike[str]) -> Path:
-        """Draws LR and loss over the steps into a png, svg or pdf file (needs matplotlib)."""
+        """Draws LR and loss over the steps into `path`, a png, svg or pdf file (needs matplotlib); gives it back."""
         from autolrs._plot import draw
 
         return draw(self._history, Path(path), title=self.job)
 
     def export(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the LR of every step that was kept so far: JSON, or a table `step,lr` if the name ends in .csv.
+        """Writes the LR of every step that was kept so far to `path`: JSON, or a table `step,lr` if it ends in .csv.
 
         `autolrs.replay` and `policy="replay"` train with it again. `autolrs jobs export` writes the same.
         """
