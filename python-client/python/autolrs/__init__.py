@@ -1,7 +1,7 @@
 """Learning rates for a running training, searched and scheduled by the AutoLRS service.
 
-The schedule for PyTorch is `autolrs.torch.Schedule`. This module holds what is common to all frameworks, and
-imports none of them. `load_schedule` reads the file of a schedule that was exported, and `replay` trains with it in
+The schedule for PyTorch is `autolrs.torch.Schedule`; `Session` is the one for any loop. This module holds what is
+common to all frameworks, and imports none of them. `load_schedule` reads the file of a schedule that was exported, and `replay` trains with it in
 plain PyTorch, without a server.
 """
 
@@ -30,6 +30,7 @@ from autolrs._exceptions import (
 from autolrs._history import History, Step
 
 if TYPE_CHECKING:
+    from autolrs._any_loop import Session
     from autolrs._core import __version__
     from autolrs._saved import SavedSchedule, load_schedule, replay
 
@@ -51,6 +52,7 @@ __all__ = [
     "ResourceExhausted",
     "SavedSchedule",
     "ServerUnavailable",
+    "Session",
     "SessionActive",
     "Step",
     "Unauthenticated",
@@ -64,6 +66,7 @@ __all__ = [
 # What needs the native module is imported at its first use.
 _NATIVE = {
     "SavedSchedule": "autolrs._saved",
+    "Session": "autolrs._any_loop",
     "__version__": "autolrs._core",
     "load_schedule": "autolrs._saved",
     "replay": "autolrs._saved",

@@ -10,29 +10,7 @@ from torch.optim import Optimizer
 
 from autolrs._exceptions import AutoLRSWarning, InvalidSpec, Unsupported
 
-# LRs that are worth trying, by family. The names also cover subclasses and the fused and quantised variants of
-# other packages.
-_FAMILIES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(["SGD", "FusedSGD", "SGD8bit"], (1e-4, 10.0)),
-    **dict.fromkeys(
-        ["Adam", "AdamW", "Adamax", "NAdam", "RAdam", "SparseAdam", "FusedAdam", "DeepSpeedCPUAdam"],
-        (1e-6, 0.3),
-    ),
-    **dict.fromkeys(["Adam8bit", "AdamW8bit", "PagedAdam", "PagedAdamW", "PagedAdamW8bit"], (1e-6, 0.3)),
-}
-
 _SHARDED_OPTIMIZERS = {"ZeroRedundancyOptimizer", "DeepSpeedZeroOptimizer", "FullyShardedOptimizer"}
-
-
-def lr_range_of(optimizer: Optimizer) -> tuple[float, float]:
-    """The LRs that are worth trying with this optimizer."""
-    for kind in type(optimizer).__mro__:
-        if kind.__name__ in _FAMILIES:
-            return _FAMILIES[kind.__name__]
-    raise InvalidSpec(
-        f"There is no default lr_range for {type(optimizer).__name__}.",
-        [("lr_range", "the lowest and the highest LR to try, for instance lr_range=(1e-5, 1.0)")],
-    )
 
 
 def rms_decay_of(optimizer: Optimizer) -> float | None:

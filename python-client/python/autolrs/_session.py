@@ -75,6 +75,17 @@ class BaseSchedule(Follower):
                 return
             yield stream.draw()
 
+    def _report(self, loss: float) -> None:
+        """One step was run, with this loss, which is on the host: sets the LR of the next, or the next directive."""
+        if not self._live:
+            self._not_live()
+            return
+        code = self._record(loss)
+        self._history.add_loss(loss)
+        self._history.add_lr(self._lr)
+        if code:
+            self._after_step(code)
+
     def validation(self, loss: float) -> None:
         """Reports a validation loss of the current weights, whenever you have measured one.
 

@@ -12,9 +12,7 @@ The search tries LRs that diverge. A loop that checks its numbers (an `assert`, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -41,7 +39,9 @@ from autolrs._exceptions import (
     Unauthenticated,
     Unsupported,
 )
-from autolrs._groups import GroupLRs, lr_range_of, refuse_sharded, rms_decay_of
+from autolrs._families import lr_range_of
+from autolrs._groups import GroupLRs, refuse_sharded, rms_decay_of
+from autolrs._guard import GuardedSchedule
 from autolrs._history import History, Step
 from autolrs._losses import DeviceLosses, host_value
 from autolrs._saved import SavedSchedule, load_schedule, replay
@@ -84,7 +84,7 @@ _SEARCHING_POLICIES = ("scan", "paper", "staged")
 _DEVICE_SWITCH_EVERY = 8
 
 
-class Schedule(BaseSchedule):
+class Schedule(GuardedSchedule):
     """Follows the learning rates that the service decides for one training run.
 
     Parameters
@@ -204,7 +204,6 @@ class Schedule(BaseSchedule):
         self._device = DeviceLosses() if device_losses else None
         self._validate = validate
         self._evaluated = [module, *(part for part in also if isinstance(part, nn.Module))]
-        self._guards = 0
         request = Request(
             server=server_address(server),
             token=token_of(token),
@@ -258,19 +257,6 @@ class Schedule(BaseSchedule):
         if code:
             self._after_step(code)
 
-    def guarded(self) -> _Guard:
-        """Turns numerical errors of a trial into a diverged loss.
-
-        >>> for batch in schedule.steps(loader):
-        ...     with schedule.guarded():
-        ...         schedule.step(train_step(batch))
-
-        In a trial, FloatingPointError, OverflowError, AssertionError, and RuntimeError or ValueError whose message
-        speaks of NaN or infinity, end the step with a NaN loss (the validation loss, if `validate` raised them).
-        Elsewhere they are raised.
-        """
-        return _Guard(self)
-
     def get_last_lr(self) -> list[float]:
         """The LR of each parameter group, as PyTorch's schedulers give it."""
         return [float(group["lr"]) for group in self._optimizer.param_groups]
@@ -309,7 +295,7 @@ class Schedule(BaseSchedule):
             with evaluation(self._evaluated):
                 return host_value(self._validate())
         except Exception as error:
-            if self._guards and self.searching and _is_numerical(error):
+            if self._forgives(error):
                 return float("nan")
             raise
 
@@ -325,41 +311,9 @@ class Schedule(BaseSchedule):
         return losses
 
     def _diverged(self) -> None:
-        """A trial's step broke off: its gradients are of no use, its loss counts as NaN."""
+        """Its gradients are of no use either."""
         self._optimizer.zero_grad(set_to_none=True)
         self.step(float("nan"))
-
-
-class _Guard:
-    """See `Schedule.guarded`."""
-
-    def __init__(self, schedule: Schedule) -> None:
-        self._schedule = schedule
-
-    def __enter__(self) -> None:
-        self._steps = len(self._schedule.history)
-        self._schedule._guards += 1
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        self._schedule._guards -= 1
-        if error is None or not self._schedule.searching or not _is_numerical(error):
-            return False
-        if len(self._schedule.history) != self._steps:
-            return False  # the step was complete: the error is another one's
-        self._schedule._diverged()
-        return True
-
-
-_NUMERICAL = (FloatingPointError, OverflowError, AssertionError)
-_SPEAKS_OF_NAN = re.compile(r"\b(nan|inf|infinite|infinity|non-?finite|not finite|overflow)", re.IGNORECASE)
-
-
-def _is_numerical(error: BaseException) -> bool:
-    if isinstance(error, _NUMERICAL):
-        return True
-    return isinstance(error, (RuntimeError, ValueError)) and _SPEAKS_OF_NAN.search(str(error)) is not None
 
 
 def _refuse_unsupported(module: nn.Module, optimizer: Optimizer) -> None:
