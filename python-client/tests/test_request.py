@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,6 +34,39 @@ def test_bad_names(name: str) -> None:
 def test_default_names_are_good_names(script: str) -> None:
     assert JOB_NAME.match(default_job_name(script, 1_700_000_000.25))
     assert default_job_name("/a/train.py", 0.25) == "train-19700101-000000-250"
+
+
+PRINTS_A_NAME = "from autolrs._spec import job_name; print(job_name(None))"
+
+
+@pytest.mark.parametrize(
+    ("started", "name"),
+    [
+        (["-m", "package.train"], "train"),
+        (["-m", "package"], "package"),
+        (["package/train.py"], "train"),
+        (["package"], "package"),
+        (["-c", PRINTS_A_NAME], "job"),
+        (["-"], "job"),
+        ([], "job"),
+    ],
+)
+def test_a_name_without_being_asked(started: list[str], name: str, tmp_path: Path) -> None:
+    """`<script>-<time>`, however Python was started."""
+    package = tmp_path / "package"
+    package.mkdir()
+    for file in ("train.py", "__main__.py"):
+        (package / file).write_text(PRINTS_A_NAME)
+    place = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, *started],
+        input=PRINTS_A_NAME,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": place},
+        capture_output=True,
+        text=True,
+    )
+    assert re.fullmatch(rf"{name}-\d{{8}}-\d{{6}}-\d{{3}}\n", done.stdout), done.stdout + done.stderr
 
 
 def test_server_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from autolrs import _core
 from autolrs._exceptions import AutoLRSWarning, Error, OpenRefused, SessionActive
 from autolrs._history import SEARCH_PHASE, History
+from autolrs._interrupts import uninterrupted
 from autolrs._replay import Replay
 from autolrs._spec import Request
 from autolrs._streams import Mark
@@ -60,12 +61,17 @@ class Follower(ABC):
         self._slot_origins: dict[str, int] = {}
         self._replay: Replay | None = None
         self._start = Mark()
+        # What `steps` was called with: loader, accumulate, replay, replay_mb.
+        self._asked: tuple[Any, ...] = (None,)
         self._adopted: str | None = None
         self._ops: list[tuple[str, str]] = []
+        # Those of them that an error has kept from being done.
+        self._undone: list[tuple[str, str]] = []
         self._refused: OpenRefused | None = None
         self._session: _core.Session | None = None
         self._live = False
         self._waiting = False
+        self._closed = False
         self._entered_at = 0
         self._told_spent = False
         self._phase = ""
@@ -99,6 +105,7 @@ class Follower(ABC):
             self._refused = refusal
             return
         session, pid = self._session, self._pid
+        self._closed = False
         self._finalizer = weakref.finalize(self, _close_at_exit, session, pid)
         self._record, self._tick = session.record, session.tick
         self._enter()
@@ -107,7 +114,9 @@ class Follower(ABC):
         try:
             return self._new_session(resume, self._request.takeover)
         except SessionActive as active:
-            if not (active.same_host and not _alive(active.pid)):
+            # A notebook's cell that is run again makes a second schedule in the process that holds the first.
+            ours = active.same_host and (active.pid == os.getpid() or not _alive(active.pid))
+            if not ours:
                 raise
             return self._new_session(resume, takeover=True)
 
@@ -162,7 +171,7 @@ class Follower(ABC):
             self._set_lr(session.lr)
 
     def _settle(self) -> None:
-        """A checkpoint may have been written where something was to be done before the next step."""
+        """A checkpoint was written, or the loop interrupted, where something was to be done before the next step."""
         code = self._open_session().status()
         if code != GO_ON:
             self._after_step(code)
@@ -177,23 +186,28 @@ class Follower(ABC):
             self._session.losses(pending)
 
     def _advance(self) -> None:
-        """Waits for the next directive, or for the word to go on at a rung. If the wait is interrupted, `steps` waits
-        again before its next batch."""
+        """Waits for the next directive, or for the word to go on at a rung, and enters it. If that is interrupted, or
+        a slot operation raises, `steps` takes it up again before its next batch."""
         self._live = False
         self._waiting = True
         self._open_session().next()
-        self._waiting = False
         self._enter()
 
     def _enter(self) -> None:
+        with uninterrupted():
+            self._begin_directive()
+
+    def _begin_directive(self) -> None:
         """A new directive is in force: slots, then the stream of batches, then the LR."""
         session = self._open_session()
         self._say_warnings()
-        self._ops = session.take_slot_ops()
+        self._ops = self._undone or session.take_slot_ops()
+        self._undone = list(self._ops)
         self._phase = session.phase
         origin = self._history.mark()
         for op, slot in self._ops:
             self._slot_op(op, slot)
+            self._undone.pop(0)
             if op == "save":
                 self._slot_origins[slot] = origin
             elif op == "restore":
@@ -206,6 +220,7 @@ class Follower(ABC):
         self._set_lr(session.lr)
         self._entered_at = self._history.mark()
         self._live = not session.done
+        self._waiting = False
 
     def _slot_op(self, op: str, slot: str) -> None:
         if op == "save":
@@ -242,12 +257,14 @@ class Follower(ABC):
         self._open_session()
         if self._waiting:
             raise Error(
-                "The wait for the server's answer was interrupted: this step belongs to no schedule. "
-                "Go on with schedule.steps(), which waits again."
+                "The wait for the server's answer, or what was to be done after it, was interrupted: this step belongs "
+                "to no schedule. Go on with schedule.steps(), which takes it up again."
             )
         if not self._told_spent:
             self._told_spent = True
-            self._warn(f"The schedule is done ({self._open_session().done_reason}); further steps are not recorded.")
+            reason = self._open_session().done_reason
+            state = "closed" if reason is None else f"done ({reason})"
+            self._warn(f"The schedule is {state}; further steps are not recorded.")
 
     # -- telling the user
 

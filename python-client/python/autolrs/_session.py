@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -13,8 +13,11 @@ from autolrs import _core
 from autolrs._exceptions import CheckpointMismatch, Error
 from autolrs._follow import EXIT_TIMEOUT, Follower
 from autolrs._history import SEARCH_PHASE, History
+from autolrs._progress import Progress
 from autolrs._replay import Replay
 from autolrs._saved import write
+from autolrs._spec import budget_of
+from autolrs._steps import Steps
 from autolrs._streams import Mark, Stream, open_stream
 
 Self = TypeVar("Self", bound="BaseSchedule")
@@ -35,9 +38,11 @@ class BaseSchedule(Follower):
         if self._session is not None:
             self.close(CLOSE_TIMEOUT if kind is None else EXIT_TIMEOUT)
 
-    def steps(self, loader: Any, accumulate: int = 1, replay: str = "auto", replay_mb: float = 256) -> Iterator[Any]:
+    def steps(self, loader: Any, accumulate: int = 1, replay: str = "auto", replay_mb: float = 256) -> Steps:
         """Batches for one optimizer step each, pass after pass over the loader, until the job is done: when the
-        budget is spent, or after `finish()` and its cooldown. No loop over epochs is needed around it.
+        budget is spent, or after `finish()` and its cooldown. No loop over epochs is needed around it. Where the budget
+        is known the loop has a length, for progress bars: `tqdm(schedule.steps(loader))`. To go on after an interrupt
+        call `steps` again; with the same loader, trials still see the batches that those before them saw.
 
         Parameters
         ----------
@@ -53,6 +58,20 @@ class BaseSchedule(Follower):
             Limit for that memory; beyond it, trials see different batches.
         """
         session = self._open_session()
+        if self._closed and not session.done:
+            raise Error(
+                "The schedule was closed before its job was done; leaving its `with` block closes it. To go on, make a "
+                "new one with resume=schedule.state_dict() of this one."
+            )
+        again = (
+            self._replay is not None and self._asked[0] is loader and self._asked[1:] == (accumulate, replay, replay_mb)
+        )
+        self._asked = (loader, accumulate, replay, replay_mb)
+        if again and self._replay is not None:
+            stream = self._replay.stream
+            stream.restart()
+            self._refresh()
+            return self._loop_over(stream)
         start = self._start
         if self._replay is not None:
             start = replace(self._replay.mark(None), state=None)
@@ -63,17 +82,21 @@ class BaseSchedule(Follower):
             self._replay.set_mark(self._adopted, start)
         ops = self._ops if self._unstarted else []
         self._replay.follow(ops, self.searching, session.replay)
-        return self._batches(stream)
+        return self._loop_over(stream)
 
-    def _batches(self, stream: Stream) -> Iterator[Any]:
-        if self._live and self._unstarted:
+    def _loop_over(self, stream: Stream) -> Steps:
+        budget = budget_of(self._request.spec)
+        return Steps(self, stream, None if budget is None else max(0, budget - self.total_step))
+
+    def _begin_steps(self) -> None:
+        """The first batch of a loop is about to be drawn."""
+        if self._live:
             self._settle()
-        while True:
-            if self._waiting:
-                self._advance()
-            if self.done:
-                return
-            yield stream.draw()
+        elif self.done and not self._waiting:
+            self._warn(
+                f"The schedule is done ({self.done_reason}): steps() gives no batch. To train again make a new "
+                "Schedule, with restart=True or another name."
+            )
 
     def _report(self, loss: float) -> None:
         """One step was run, with this loss, which is on the host: sets the LR of the next, or the next directive."""
@@ -184,6 +207,22 @@ class BaseSchedule(Follower):
         line = _core.Line.joined(parts, job=self.job, uid=session.uid, policy=policy, state=self._state())
         return write(line, Path(path))
 
+    def _progress(self) -> Progress:
+        session, budget = self._session, budget_of(self._request.spec)
+        if session is None:
+            note = f"refused: {self._refused}"
+            return Progress(self.job, self._phase or "not open", self._lr, 0, budget, note)
+        away = "the server does not answer, training goes on" if session.detached else ""
+        note = session.done_reason or ("closed" if self._closed else away)
+        return Progress(self.job, self._phase, self._lr, session.total_step, budget, note)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._progress().line()}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return self._progress().table(self._history)
+
     def _state(self) -> str:
         """The job's state by the service's name for it."""
         reason = self.done_reason
@@ -202,6 +241,7 @@ class BaseSchedule(Follower):
         delivered = self._session.flush(timeout)
         self._session.close(timeout if delivered else 0.0)
         self._live = False
+        self._closed = True
         if not delivered:
             self._warn("The server did not take the last losses; a resumed run will report them.")
         self._say_warnings()

@@ -19,6 +19,10 @@ ENV_SERVER = "AUTOLRS_SERVER"
 ENV_TOKEN = "AUTOLRS_TOKEN"
 DEFAULT_SERVER = "127.0.0.1:7461"
 
+# Jupyter's server says here which notebook a kernel belongs to; these programs are kernels.
+ENV_NOTEBOOK = "JPY_SESSION_NAME"
+_KERNELS = ("ipykernel_launcher", "ipykernel", "colab_kernel_launcher")
+
 JOB_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62})\Z")
 
 ON_OUTAGE = ("auto", "fallback", "raise")
@@ -55,7 +59,7 @@ def token_of(token: str | None) -> str | None:
 def job_name(job: str | None) -> str:
     """The job's name: the given one, checked, or `<script>-<time>`."""
     if job is None:
-        return default_job_name(sys.argv[0] if sys.argv else "", time.time())
+        return default_job_name(_script(), time.time())
     if not JOB_NAME.match(job):
         raise ValueError(
             f"job={job!r} is not a job name: use 1 to 63 of a-z 0-9 . _ - and begin with a letter or digit."
@@ -63,9 +67,20 @@ def job_name(job: str | None) -> str:
     return job
 
 
+def _script() -> str:
+    """What is being run: a notebook's name, or what Python was started with."""
+    started = sys.argv[0] if sys.argv else ""
+    if Path(started).stem in _KERNELS or (Path(started).stem == "__main__" and Path(started).parent.name in _KERNELS):
+        return os.environ.get(ENV_NOTEBOOK) or "notebook"
+    return started
+
+
 def default_job_name(script: str, now: float) -> str:
     """`<script>-<time>` with what is not allowed in a name left out, `now` in seconds since 1970 (UTC)."""
-    stem = re.sub(r"[^a-z0-9._-]+", "-", Path(script).stem.lower()).strip("._-")[:40]
+    path = Path(script)
+    # `python -m package` runs package/__main__.py; `-c` and `-` name no file.
+    name = "" if script in ("-", "-c") else path.parent.name if path.stem == "__main__" else path.stem
+    stem = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("._-")[:40]
     clock = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
     return f"{stem or 'job'}-{clock}-{int(now * 1000) % 1000:03d}"
 
@@ -107,6 +122,14 @@ def describe(
     if options:
         spec["options"] = {name: _native(value) if name == "schedule" else value for name, value in options.items()}
     return spec
+
+
+def budget_of(spec: Mapping[str, object]) -> int | None:
+    """The budget in steps that the job was described with; None if it has no known end."""
+    total, options = spec.get("total_steps"), spec.get("options")
+    if total is None and spec["policy"] == "replay" and isinstance(options, dict):
+        total = getattr(options.get("schedule"), "steps", None)
+    return total if isinstance(total, int) else None
 
 
 def _native(value: object) -> object:

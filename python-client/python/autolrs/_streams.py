@@ -49,6 +49,11 @@ class Stream(ABC):
     def keep(self, on: bool) -> None:
         """Whether the batches drawn from now on may be asked for again."""
 
+    @abstractmethod
+    def restart(self) -> None:
+        """Goes on at the same place with a new iterator of the loader: an interrupt may have killed the workers of the
+        old one."""
+
 
 def open_stream(loader: Any, accumulate: int, replay: str, replay_mb: float, start: Mark) -> Stream:
     """The stream for what the user passed to `steps()`."""
@@ -86,6 +91,10 @@ class Passes:
             batch = self._first_of_pass(self._iterator)
         self._drawn += 1
         return batch
+
+    def restart(self) -> None:
+        """The next batch begins a pass."""
+        self._iterator = None
 
     def _start(self) -> Iterator[Batch]:
         sampler: Any = getattr(self._loader, "sampler", None)
@@ -148,6 +157,9 @@ class KeptStream(Stream):
         if not self._keeping:
             self._clear()
 
+    def restart(self) -> None:
+        self._passes.restart()
+
     def _hold(self, batch: Batch) -> None:
         self._kept_bytes += size_of(batch)
         self._kept.append(copy_of(batch))
@@ -206,6 +218,9 @@ class _Rewindable(Stream):
 
     def keep(self, on: bool) -> None:
         """Nothing to keep: the loader gives them again."""
+
+    def restart(self) -> None:
+        self._open(self.mark())
 
     def _move(self, mark: Mark) -> None:
         self._position = mark.position
@@ -274,3 +289,6 @@ class Accumulated(Stream):
 
     def keep(self, on: bool) -> None:
         self._stream.keep(on)
+
+    def restart(self) -> None:
+        self._stream.restart()
