@@ -41,7 +41,7 @@ class BaseSchedule(Follower):
     def steps(self, loader: Any, accumulate: int = 1, replay: str = "auto", replay_mb: float = 256) -> Steps:
         """Batches for one optimizer step each, pass after pass over the loader, until the job is done: when the
         budget is spent, or after `finish()` and its cooldown. No loop over epochs is needed around it. Where the budget
-        is known the loop has a length, for progress bars: `tqdm(schedule.steps(loader))`. To go on after an interrupt
+        is known, `len` of the loop is too, so progress bars such as tqdm work. To go on after an interrupt
         call `steps` again; with the same loader, trials still see the batches that those before them saw.
 
         Parameters
