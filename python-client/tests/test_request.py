@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from autolrs._exceptions import AutoLRSWarning, InvalidSpec
-from autolrs._groups import GroupLRs, lr_range_of
+from autolrs._families import lr_range_of
+from autolrs._groups import GroupLRs
 from autolrs._losses import DeviceLosses, host_value
 from autolrs._spec import JOB_NAME, default_job_name, describe, job_name, server_address
 
