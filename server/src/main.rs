@@ -20,6 +20,10 @@ fn main() -> ExitCode {
                 Err(error) => cli::fail(&error, error.exit_code()),
             },
         },
+        Command::Config(command) => match cli::config::run(&command) {
+            Ok(()) => ExitCode::from(exit::OK),
+            Err(error) => cli::fail(&error, error.exit_code()),
+        },
         Command::Jobs(command) => cli::finish(cli::jobs::run(command)),
         Command::Store(command) => match cli::store::run(command) {
             Ok(()) => ExitCode::from(exit::OK),

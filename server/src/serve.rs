@@ -163,7 +163,7 @@ impl Running {
             trainers: Arc::new(Semaphore::new(limits.max_trainers)),
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
             request_timeout: limits.request_timeout,
-            page_bytes: limits.max_message_bytes.min(LEAST_MESSAGE) / 2,
+            page_bytes: limits.max_message.min(LEAST_MESSAGE) / 2,
         };
         let under_way = TaskTracker::new();
         let router = services(edge, store.clone(), limits, under_way.clone())?.add_service(health);
@@ -225,7 +225,7 @@ fn services(
     limits: &Limits,
     under_way: TaskTracker,
 ) -> Result<Router<Stack<RpcLayer, Identity>>, ServeError> {
-    let bytes = limits.max_message_bytes;
+    let bytes = limits.max_message;
     let jobs = JobServiceServer::new(Jobs::new(edge.clone()))
         .max_decoding_message_size(bytes)
         .max_encoding_message_size(bytes);

@@ -86,7 +86,7 @@ async fn the_first_refusal_ends_the_stream() {
 
 #[tokio::test]
 async fn a_report_that_is_too_large_is_told() {
-    let server = Server::start(&["--max-message-bytes", "65536"]).await;
+    let server = Server::start(&["--max-message", "64KiB"]).await;
     let (mut stream, opened) = streaming(&server).await;
     let large = Report { train_losses: vec![1.0; 10_000], ..losses("a", &opened, 0) };
     assert_eq!(stream.report(large).await.unwrap_err().code(), Code::OutOfRange);

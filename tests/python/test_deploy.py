@@ -102,9 +102,9 @@ def test_the_pod_is_confined() -> None:
 
 
 def test_the_grace_covers_the_drain() -> None:
-    drain = re.search(r"^#? *drain = (\d+)$", (DEPLOY / "config.example.toml").read_text(), re.M)
+    drain = re.search(r'^#? *drain = "(\d+)s"$', (DEPLOY / "config.example.toml").read_text(), re.M)
     assert drain is not None
-    assert pod()["terminationGracePeriodSeconds"] > int(flags().get("--drain", drain[1]))
+    assert pod()["terminationGracePeriodSeconds"] > int(flags().get("--drain", drain[1]).removesuffix("s"))
 
 
 # --- the binary with the manifest's arguments

@@ -80,7 +80,7 @@ async fn a_time_of_day_that_goes_back_stops_no_timer() {
     let folder = tempfile::tempdir().unwrap();
     let mut server = Server::prepare(tempfile::tempdir().unwrap());
     let Some(time) = TimeOfDay::of(&mut server, folder.path()) else { return };
-    server.flags = ["--idle", "1", "--writer-silence", "3"].map(String::from).to_vec();
+    server.flags = ["--idle", "1s", "--writer-silence", "3s"].map(String::from).to_vec();
     server.up().await;
     story.begin(&server, "job", 3).await;
     time.jump(-3000);

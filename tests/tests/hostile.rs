@@ -237,7 +237,7 @@ async fn writers_that_hardly_write() {
 
 #[tokio::test]
 async fn a_writer_that_hardly_writes_loses_its_place() {
-    let server = Server::start_with(&["--request-timeout", "1", "--max-requests", "1"]).await;
+    let server = Server::start_with(&["--request-timeout", "1s", "--max-requests", "1"]).await;
     let stream = TcpStream::connect(server.address).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     drop(tokio::spawn(connection));

@@ -96,7 +96,7 @@ async fn until_health(server: &Server, code: i32) {
 async fn a_wedged_committer_fails_the_probes_and_nobody_waits_for_ever() {
     let story = Story::of(Policy::Scan(ScanPolicy::default())).await;
     let mut server = Server::prepare(tempfile::tempdir().unwrap());
-    server.flags = ["--writer-silence", "3", "--request-timeout", "1"].map(String::from).to_vec();
+    server.flags = ["--writer-silence", "3s", "--request-timeout", "1s"].map(String::from).to_vec();
     server.up().await;
     for name in ["a", "b"] {
         story.begin(&server, name, AT).await;

@@ -2,6 +2,7 @@
 
 mod calls;
 pub mod client;
+pub mod config;
 pub mod health;
 pub mod jobs;
 mod plot;
@@ -11,12 +12,16 @@ pub mod store;
 mod watch;
 
 use crate::{
-    config::{Config, ConfigError, knobs::KNOBS},
+    config::{Config, ConfigError, Settings, knobs::KNOBS},
     exit,
 };
 use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use client::{ClientError, Target};
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 refused, not reachable or not serving; 64 bad command line or \
                           configuration; 69 store locked or unusable, or port in use; 70 a defect";
@@ -35,6 +40,9 @@ pub struct Cli {
 pub enum Command {
     /// Run the server. A flag beats its environment variable, and that the file.
     Serve(ServeArgs),
+    /// Check and show what `serve` would run with.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Ask a running server about jobs.
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
@@ -63,10 +71,18 @@ impl ServeArgs {
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn config(&self) -> Result<Config, ConfigError> {
-        let env =
-            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        Config::read(&self.flags.0, &env.collect(), self.config.as_deref())
+        self.settings().config()
     }
+
+    /// Every setting with its origin.
+    pub fn settings(&self) -> Settings {
+        Settings::collect(&self.flags.0, &environment(), self.config.as_deref())
+    }
+}
+
+/// The variables that are text.
+fn environment() -> HashMap<String, String> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
 }
 
 /// The flags that were given, by key. They are made from the table of knobs, and read with the other sources, so that
@@ -144,9 +160,9 @@ mod tests {
 
     #[test]
     fn flags_are_read_by_key() {
-        let cli = Cli::try_parse_from(["autolrs", "serve", "--data-dir", "x", "--insecure", "--idle=5"]);
+        let cli = Cli::try_parse_from(["autolrs", "serve", "--data-dir", "x", "--insecure", "--idle=5s"]);
         let Command::Serve(args) = cli.unwrap().command else { panic!("not serve") };
         let flags: Vec<_> = args.flags.0.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        assert_eq!(flags, [("data_dir", "x"), ("idle", "5"), ("insecure", "true")]);
+        assert_eq!(flags, [("data_dir", "x"), ("idle", "5s"), ("insecure", "true")]);
     }
 }

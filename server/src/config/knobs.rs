@@ -2,16 +2,22 @@
 //! costs. The command line, the reader and the documentation are made from this table.
 
 use clap::{Arg, ArgAction};
+use std::borrow::Cow;
 
 /// Prefix of the environment variables.
 pub const PREFIX: &str = "AUTOLRS_";
+/// How keys end whose values nobody may see.
+const SECRETS: [&str; 4] = ["_token", "_secret", "_password", "_headers"];
+/// What is shown instead.
+const HIDDEN: &str = "(hidden)";
 
 /// One setting.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Knob {
     /// Key in the file. The flag has `-` for `_`; the variable is [`PREFIX`] and the key in capitals.
     pub key: &'static str,
-    /// What stands for the value in `--help`; empty: a switch that may stand without one.
+    /// What stands for the value in `--help`: `N` is a number, `DURATION` and `SIZE` have a unit; empty: a switch that
+    /// may stand without one.
     pub value: &'static str,
     /// The value when nobody sets it.
     pub default: &'static str,
@@ -58,10 +64,10 @@ pub const KNOBS: &[Knob] = &[
         help: "error, warn, info, debug, trace, or a filter such as `info,autolrs_server::actor=debug`",
     },
     Knob {
-        key: "max_message_bytes",
-        value: "BYTES",
-        default: "4194304",
-        help: "Largest gRPC message, 64 KiB to 64 MiB; each request under way may hold as much memory",
+        key: "max_message",
+        value: "SIZE",
+        default: "4MiB",
+        help: "Largest gRPC message, 64KiB to 64MiB; each request under way may hold as much memory",
     },
     Knob {
         key: "max_connections",
@@ -96,33 +102,33 @@ pub const KNOBS: &[Knob] = &[
     },
     Knob {
         key: "request_timeout",
-        value: "SECONDS",
-        default: "30",
-        help: "Longest time for one request, 1 to 600; less than the trainers' decision time-out",
+        value: "DURATION",
+        default: "30s",
+        help: "Longest time for one request, 1s to 10m; less than the trainers' decision time-out",
     },
     Knob {
         key: "keepalive",
-        value: "SECONDS",
-        default: "30",
-        help: "Silence after which a connection is pinged, 1 to 3600; it is closed 20 s later if it stays silent",
+        value: "DURATION",
+        default: "30s",
+        help: "Silence after which a connection is pinged, 1s to 1h; it is closed 20 s later if it stays silent",
     },
     Knob {
         key: "idle",
-        value: "SECONDS",
-        default: "600",
-        help: "A job that nobody asks for leaves memory after this, 1 to 86400; it comes back on demand",
+        value: "DURATION",
+        default: "10m",
+        help: "A job that nobody asks for leaves memory after this, 1s to 1day; it comes back on demand",
     },
     Knob {
         key: "writer_silence",
-        value: "SECONDS",
-        default: "60",
-        help: "A store write that takes longer counts as stuck, 1 to 3600: /livez and /readyz fail until it is done",
+        value: "DURATION",
+        default: "1m",
+        help: "A store write that takes longer counts as stuck, 1s to 1h: /livez and /readyz fail until it is done",
     },
     Knob {
         key: "drain",
-        value: "SECONDS",
-        default: "20",
-        help: "Longest time to finish what is under way at the end, 0 to 600; less than the grace of what stops us",
+        value: "DURATION",
+        default: "20s",
+        help: "Longest time to finish what is under way at the end, 0s to 10m; less than the grace of what stops us",
     },
 ];
 
@@ -142,6 +148,27 @@ impl Knob {
         format!("--{}", self.key.replace('_', "-"))
     }
 
+    /// Whether its values are written without quotes in the file.
+    pub fn is_bare(&self) -> bool {
+        self.value.is_empty() || self.value == "N"
+    }
+
+    /// Whether nobody may see its value: its key says so.
+    pub fn is_secret(&self) -> bool {
+        SECRETS.iter().any(|end| self.key.ends_with(end))
+    }
+
+    /// A value as it may be shown: a secret is hidden, and so is who logs in to a URL.
+    pub fn shown<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if self.is_secret() {
+            return HIDDEN.into();
+        }
+        match text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+            Some((scheme, place)) => format!("{scheme}://{HIDDEN}@{place}").into(),
+            None => text.into(),
+        }
+    }
+
     /// Its flag, for the command line.
     pub(crate) fn arg(&self) -> Arg {
         let help = format!("{} [env: {}] [default: {}]", self.help, self.variable(), self.default);
@@ -154,5 +181,20 @@ impl Knob {
                 .value_name("true|false");
         }
         arg.value_name(self.value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_hidden() {
+        let knob = |key| Knob { key, value: "TEXT", default: "", help: "" };
+        assert_eq!(knob("otlp_headers").shown("authorization=x"), "(hidden)");
+        assert_eq!(knob("admin_token").shown("x"), "(hidden)");
+        assert_eq!(knob("endpoint").shown("https://me:s3cret@host:1/p"), "https://(hidden)@host:1/p");
+        assert_eq!(knob("endpoint").shown("https://host:1/p"), "https://host:1/p");
+        assert_eq!(knob("token_file").shown("/etc/autolrs/tokens"), "/etc/autolrs/tokens");
     }
 }

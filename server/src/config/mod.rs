@@ -1,8 +1,12 @@
 //! Configuration of `autolrs serve`: flag over environment over file, checked once, all errors at once.
 
 pub mod knobs;
+mod nearest;
+mod quantity;
 mod read;
 mod sources;
+
+pub use sources::{Origin, Setting};
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -51,7 +55,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Largest gRPC message in bytes.
-    pub max_message_bytes: usize,
+    pub max_message: usize,
     /// gRPC connections at once.
     pub max_connections: usize,
     /// Requests under way at once.
@@ -102,8 +106,49 @@ impl Config {
         env: &HashMap<String, String>,
         file: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        let (settings, problems) = sources::merge(flags, env, file);
-        read::Reader::new(settings, problems).config()
+        Settings::collect(flags, env, file).config()
+    }
+}
+
+/// Every setting with its origin, not checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    values: Vec<Setting>,
+    /// What is wrong with the sources themselves.
+    problems: Vec<Problem>,
+}
+
+impl Settings {
+    /// The settings from the flags that were given (by key), the environment and a file.
+    pub fn collect(
+        flags: &BTreeMap<String, String>,
+        env: &HashMap<String, String>,
+        file: Option<&Path>,
+    ) -> Self {
+        let (values, problems) = sources::merge(flags, env, file);
+        Self { values, problems }
+    }
+
+    /// One per knob, in the order of [`knobs::KNOBS`].
+    pub fn iter(&self) -> impl Iterator<Item = &Setting> {
+        self.values.iter()
+    }
+
+    /// The configuration.
+    ///
+    /// # Errors
+    /// Every setting that is unknown or out of range, at once.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        match self.best() {
+            (config, problems) if problems.is_empty() => Ok(config),
+            (_, problems) => Err(ConfigError(problems)),
+        }
+    }
+
+    /// The configuration with something usable for what is not, and everything that is wrong.
+    pub fn best(&self) -> (Config, Vec<Problem>) {
+        let (config, problems) = read::config(&self.values);
+        (config, [self.problems.clone(), problems].concat())
     }
 }
 

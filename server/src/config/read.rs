@@ -1,8 +1,7 @@
 //! Turns settings (text with an origin) into the typed configuration.
 
-use super::{Config, ConfigError, Limits, LogConfig, LogFormat, Problem, sources::Setting};
+use super::{Config, Limits, LogConfig, LogFormat, Problem, quantity, sources::Setting};
 use std::{
-    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
     path::PathBuf,
@@ -10,17 +9,19 @@ use std::{
 };
 use tracing_subscriber::EnvFilter;
 
-pub(super) struct Reader {
-    settings: BTreeMap<&'static str, Setting>,
+/// The configuration, and what is wrong: a setting that can't be used is replaced by something that can.
+pub(super) fn config(settings: &[Setting]) -> (Config, Vec<Problem>) {
+    let mut reader = Reader { settings, problems: Vec::new() };
+    (reader.config(), reader.problems)
+}
+
+struct Reader<'s> {
+    settings: &'s [Setting],
     problems: Vec<Problem>,
 }
 
-impl Reader {
-    pub(super) fn new(settings: BTreeMap<&'static str, Setting>, problems: Vec<Problem>) -> Self {
-        Self { settings, problems }
-    }
-
-    pub(super) fn config(mut self) -> Result<Config, ConfigError> {
+impl Reader<'_> {
+    fn config(&mut self) -> Config {
         let insecure = self.value("insecure", "true or false", |text| text.parse().ok()).unwrap_or(false);
         let listen = self.address("listen", insecure);
         let off = self.text("http_listen") == "off";
@@ -30,11 +31,8 @@ impl Reader {
         });
         let log = self.log();
         let limits = self.limits();
-        let drain = self.seconds("drain", 0..=600);
-        if !self.problems.is_empty() {
-            return Err(ConfigError(self.problems));
-        }
-        Ok(Config { listen, http_listen, data_dir: data_dir.unwrap_or_default(), log, limits, drain })
+        let drain = self.duration("drain", 0..=600);
+        Config { listen, http_listen, data_dir: data_dir.unwrap_or_default(), log, limits, drain }
     }
 
     fn log(&mut self) -> LogConfig {
@@ -52,16 +50,16 @@ impl Reader {
 
     fn limits(&mut self) -> Limits {
         Limits {
-            max_message_bytes: self.number("max_message_bytes", 65_536..=67_108_864) as usize,
+            max_message: self.bytes("max_message", 65_536..=67_108_864) as usize,
             max_connections: self.number("max_connections", 1..=1_000_000) as usize,
             max_requests: self.number("max_requests", 1..=65_536) as usize,
             max_trainers: self.number("max_trainers", 1..=1_000_000) as usize,
             max_jobs: self.number("max_jobs", 1..=10_000_000) as usize,
             mailbox: self.number("mailbox", 1..=65_536) as usize,
-            request_timeout: self.seconds("request_timeout", 1..=600),
-            keepalive: self.seconds("keepalive", 1..=3600),
-            idle: self.seconds("idle", 1..=86_400),
-            writer_silence: self.seconds("writer_silence", 1..=3600),
+            request_timeout: self.duration("request_timeout", 1..=600),
+            keepalive: self.duration("keepalive", 1..=3600),
+            idle: self.duration("idle", 1..=86_400),
+            writer_silence: self.duration("writer_silence", 1..=3600),
         }
     }
 
@@ -84,8 +82,20 @@ impl Reader {
         address
     }
 
-    fn seconds(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Duration {
-        Duration::from_secs(self.number(key, range))
+    /// The duration between so many seconds, or the shortest beside a problem.
+    fn duration(&mut self, key: &'static str, seconds: RangeInclusive<u64>) -> Duration {
+        let range = Duration::from_secs(*seconds.start())..=Duration::from_secs(*seconds.end());
+        let what = quantity::durations(&range, self.default(key));
+        let value =
+            self.value(key, &what, |text| quantity::duration(text).filter(|time| range.contains(time)));
+        value.unwrap_or(*range.start())
+    }
+
+    /// The size in bytes, or the smallest beside a problem.
+    fn bytes(&mut self, key: &'static str, range: RangeInclusive<u64>) -> u64 {
+        let what = quantity::sizes(&range, self.default(key));
+        let value = self.value(key, &what, |text| quantity::bytes(text).filter(|size| range.contains(size)));
+        value.unwrap_or(*range.start())
     }
 
     /// The number, or the range's start beside a problem.
@@ -97,16 +107,24 @@ impl Reader {
     }
 
     fn value<T>(&mut self, key: &'static str, what: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let setting = self.settings.get(key)?;
-        let value = parse(&setting.text);
+        let Setting { knob, text, origin } = self.setting(key)?;
+        let value = parse(text);
         if value.is_none() {
-            let message = format!("must be {what}, is {:?} (from {})", setting.text, setting.origin);
+            let message = format!("must be {what}, is {:?} (from {origin})", knob.shown(text));
             self.problems.push(Problem { key: key.into(), message });
         }
         value
     }
 
     fn text(&self, key: &str) -> &str {
-        self.settings.get(key).map_or("", |setting| &setting.text)
+        self.setting(key).map_or("", |setting| &setting.text)
+    }
+
+    fn default(&self, key: &str) -> &'static str {
+        self.setting(key).map_or("", |setting| setting.knob.default)
+    }
+
+    fn setting(&self, key: &str) -> Option<&Setting> {
+        self.settings.iter().find(|setting| setting.knob.key == key)
     }
 }

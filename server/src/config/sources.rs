@@ -1,13 +1,18 @@
-//! Where settings come from: flag over environment over file over default, with the origin of each for the messages.
+//! Where settings come from: flag over environment over file over default, with the origin of each.
 
 use super::{
     Problem,
     knobs::{KNOBS, Knob, PREFIX},
+    nearest::nearest,
 };
-use config::{File, FileFormat, Source, ValueKind};
 use std::{
-    collections::{BTreeMap, HashMap},
-    path::Path,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
 };
 
 /// Variables with our prefix that belong to the clients, to the command line and to the tests.
@@ -16,70 +21,146 @@ const FOREIGN: &[&str] =
 
 /// A value as text, and who set it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Setting {
-    pub(super) text: String,
-    /// Empty for a default.
-    pub(super) origin: String,
+pub struct Setting {
+    /// Which knob.
+    pub knob: &'static Knob,
+    /// As it was written.
+    pub text: String,
+    /// Who set it.
+    pub origin: Origin,
 }
 
-/// Every knob's setting, and what is wrong with the sources themselves.
+/// Who set a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody.
+    Default,
+    /// The file.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+    },
+    /// An environment variable, by its name.
+    Variable(String),
+    /// A flag, with its dashes.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Variable(name) | Self::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Every knob's setting in the order of the table, and what is wrong with the sources themselves.
 pub(super) fn merge(
     flags: &BTreeMap<String, String>,
     env: &HashMap<String, String>,
     file: Option<&Path>,
-) -> (BTreeMap<&'static str, Setting>, Vec<Problem>) {
+) -> (Vec<Setting>, Vec<Problem>) {
     let mut problems = Vec::new();
-    let default = |knob: &Knob| Setting { text: knob.default.into(), origin: String::new() };
-    let mut settings: BTreeMap<_, _> = KNOBS.iter().map(|knob| (knob.key, default(knob))).collect();
-    if let Some(path) = file {
-        match read_file(path, &mut problems) {
-            Ok(values) => settings.extend(values),
-            Err(message) => problems.push(Problem { key: "config".into(), message }),
-        }
-    }
-    settings.extend(read_env(env, &mut problems));
-    for (key, text) in flags {
-        if let Some(knob) = Knob::find(key) {
-            settings.insert(knob.key, Setting { text: text.clone(), origin: knob.flag() });
-        }
-    }
-    (settings, problems)
+    let mut given = file.map(|path| read_file(path, &mut problems)).unwrap_or_default();
+    given.extend(read_env(env, &mut problems));
+    given.extend(flags.iter().filter_map(|(key, text)| {
+        let knob = Knob::find(key)?;
+        Some(Setting { knob, text: text.clone(), origin: Origin::Flag(knob.flag()) })
+    }));
+    // The last word counts.
+    let mut given: BTreeMap<_, _> = given.into_iter().map(|setting| (setting.knob.key, setting)).collect();
+    let default = |knob: &'static Knob| Setting { knob, text: knob.default.into(), origin: Origin::Default };
+    let settings = KNOBS.iter().map(|knob| given.remove(knob.key).unwrap_or_else(|| default(knob)));
+    (settings.collect(), problems)
 }
 
-fn read_file(path: &Path, problems: &mut Vec<Problem>) -> Result<Vec<(&'static str, Setting)>, String> {
-    let values = File::from(path).format(FileFormat::Toml).collect().map_err(|e| e.to_string())?;
+fn read_file(path: &Path, problems: &mut Vec<Problem>) -> Vec<Setting> {
+    let mut problem = |key: &str, message: String| problems.push(Problem { key: key.into(), message });
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            problem("config", format!("can't be read: {}: {error}", path.display()));
+            return Vec::new();
+        }
+    };
+    let line = |offset: usize| 1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count();
+    let (table, errors) = DeTable::parse_recoverable(&text);
+    let mut broken = BTreeSet::new();
+    for error in errors {
+        let line = line(error.span().map_or(0, |span| span.start));
+        // What follows the first error of a line is often its consequence.
+        if broken.insert(line) {
+            problem("config", format!("is not TOML at {}:{line}: {}", path.display(), error.message()));
+        }
+    }
     let mut settings = Vec::new();
-    for (key, value) in values.into_iter().collect::<BTreeMap<_, _>>() {
-        let Some(knob) = Knob::find(&key) else {
-            let message = format!("is not a key of this version (in {})", path.display());
-            problems.push(Problem { key, message });
+    let mut entries: Vec<(&Spanned<_>, &Spanned<_>)> = table.get_ref().iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    for (key, value) in entries {
+        let line = line(key.span().start);
+        if broken.contains(&line) {
             continue;
-        };
-        let origin = path.display().to_string();
-        match &value.kind {
-            ValueKind::Table(_) | ValueKind::Array(_) | ValueKind::Nil => {
-                let message = format!("must be one value, is a table or a list (in {origin})");
-                problems.push(Problem { key, message });
+        }
+        let key = key.get_ref().as_ref();
+        let origin = Origin::File { path: path.to_owned(), line };
+        match (Knob::find(key), scalar(value.get_ref())) {
+            (Some(knob), Some(text)) => settings.push(Setting { knob, text, origin }),
+            (Some(_), None) => problem(key, format!("must be one value, is a table or a list (in {origin})")),
+            (None, _) => {
+                let meant = nearest(key, KNOBS.iter().map(|knob| knob.key));
+                problem(key, format!("is not a key of this version (in {origin}){}", did_you_mean(meant)));
             }
-            scalar => settings.push((knob.key, Setting { text: scalar.to_string(), origin })),
         }
     }
-    Ok(settings)
+    settings
 }
 
-fn read_env(env: &HashMap<String, String>, problems: &mut Vec<Problem>) -> Vec<(&'static str, Setting)> {
+/// The value as text; none if it is more than one.
+fn scalar(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.clone().into_owned()),
+        DeValue::Integer(number) => {
+            let parsed = i64::from_str_radix(number.as_str(), number.radix());
+            Some(parsed.map_or_else(|_| number.to_string(), |number| number.to_string()))
+        }
+        DeValue::Float(number) => Some(number.to_string()),
+        DeValue::Boolean(value) => Some(value.to_string()),
+        DeValue::Datetime(time) => Some(time.to_string()),
+        DeValue::Array(_) | DeValue::Table(_) => None,
+    }
+}
+
+fn read_env(env: &HashMap<String, String>, problems: &mut Vec<Problem>) -> Vec<Setting> {
     let mut settings = Vec::new();
     for (name, text) in env.iter().collect::<BTreeMap<_, _>>() {
         if !name.starts_with(PREFIX) || FOREIGN.contains(&name.as_str()) || is_service_link(name) {
             continue;
         }
         match KNOBS.iter().find(|knob| knob.variable() == *name) {
-            Some(knob) => settings.push((knob.key, Setting { text: text.clone(), origin: name.clone() })),
-            None => problems
-                .push(Problem { key: name.clone(), message: "is not a variable of this version".into() }),
+            Some(knob) => {
+                let origin = Origin::Variable(name.clone());
+                settings.push(Setting { knob, text: text.clone(), origin });
+            }
+            None => {
+                let ours = name.trim_start_matches(PREFIX);
+                let foreign: Vec<_> =
+                    FOREIGN.iter().map(|name| name[PREFIX.len()..].to_lowercase()).collect();
+                let known = KNOBS.iter().map(|knob| knob.key).chain(foreign.iter().map(String::as_str));
+                let meant = nearest(ours, known).map(|key| PREFIX.to_owned() + &key.to_ascii_uppercase());
+                let message = format!("is not a variable of this version{}", did_you_mean(meant.as_deref()));
+                problems.push(Problem { key: name.clone(), message });
+            }
         }
     }
     settings
+}
+
+fn did_you_mean(meant: Option<&str>) -> String {
+    meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default()
 }
 
 /// Whether Kubernetes made the variable for a service whose name starts with `autolrs`.

@@ -18,14 +18,14 @@ fn the_defaults_are_usable() {
     let config = read(&[], &[], "").unwrap();
     assert_eq!(config.listen, "127.0.0.1:7461".parse().unwrap());
     assert_eq!(config.http_listen, Some("127.0.0.1:7462".parse().unwrap()));
-    assert_eq!(config.limits.max_message_bytes, 4 << 20);
+    assert_eq!(config.limits.max_message, 4 << 20);
 }
 
 #[test]
 fn a_flag_beats_the_environment_and_that_the_file() {
-    let file = "mailbox = 1\nidle = 2\ndrain = 3";
-    let env = [("AUTOLRS_IDLE", "20"), ("AUTOLRS_DRAIN", "30")];
-    let config = read(&[("drain", "300")], &env, file).unwrap();
+    let file = "mailbox = 1\nidle = \"2s\"\ndrain = \"3s\"";
+    let env = [("AUTOLRS_IDLE", "20s"), ("AUTOLRS_DRAIN", "30s")];
+    let config = read(&[("drain", "5m")], &env, file).unwrap();
     assert_eq!(config.limits.mailbox, 1);
     assert_eq!(config.limits.idle, Duration::from_secs(20));
     assert_eq!(config.drain, Duration::from_secs(300));
@@ -38,14 +38,48 @@ fn all_errors_come_at_once_with_their_origin() {
     let error = read(&[("listen", "localhost"), ("log_format", "xml")], &env, file).unwrap_err();
     assert_eq!(
         keys(&error),
-        ["limits", "lisen", "AUTOLRS_DATADIR", "listen", "log_format", "mailbox", "idle"]
+        ["lisen", "limits", "AUTOLRS_DATADIR", "listen", "log_format", "mailbox", "idle"]
     );
     let text = error.to_string();
     assert!(
-        text.contains("idle must be a whole number from 1 to 86400, is \"soon\" (from AUTOLRS_IDLE)"),
+        text.contains(
+            "idle must be a duration with its unit from 1s to 1day, such as 10m, is \"soon\" (from AUTOLRS_IDLE)"
+        ),
         "{text}"
     );
     assert!(text.contains("(from --listen)"), "{text}");
+    assert!(text.contains(":1); did you mean listen?"), "{text}");
+    assert!(
+        text.contains("AUTOLRS_DATADIR is not a variable of this version; did you mean AUTOLRS_DATA_DIR?"),
+        "{text}"
+    );
+}
+
+#[test]
+fn every_broken_line_of_a_file_is_told_with_what_else_is_wrong() {
+    let file = "listen = \nmailbox = 0\ndrain = \"20s\nidle = 5\nmax_jobs = 1_0\nmax_message = 0x10000";
+    let error = read(&[], &[], file).unwrap_err();
+    assert_eq!(keys(&error), ["config", "config", "max_message", "mailbox", "idle"], "{error}");
+    let text = error.to_string();
+    assert!(text.contains(":1: ") && text.contains(":3: ") && text.contains("is \"5\" (from "), "{text}");
+}
+
+#[test]
+fn each_setting_knows_who_set_it() {
+    let mut path = tempfile::NamedTempFile::new().unwrap();
+    path.write_all(b"# one\ndrain = \"3s\"\nidle = \"2s\"\nmailbox = 0x10\n").unwrap();
+    let flags = BTreeMap::from([("data_dir".to_owned(), "x".to_owned())]);
+    let env = HashMap::from([("AUTOLRS_IDLE".to_owned(), "20s".to_owned())]);
+    let settings = Settings::collect(&flags, &env, Some(path.path()));
+    let origin = |key| {
+        let setting = settings.iter().find(|setting| setting.knob.key == key).unwrap();
+        (setting.text.clone(), setting.origin.to_string())
+    };
+    assert_eq!(origin("drain"), ("3s".into(), format!("{}:2", path.path().display())));
+    assert_eq!(origin("mailbox"), ("16".into(), format!("{}:4", path.path().display())));
+    assert_eq!(origin("idle"), ("20s".into(), "AUTOLRS_IDLE".into()));
+    assert_eq!(origin("data_dir"), ("x".into(), "--data-dir".into()));
+    assert_eq!(origin("listen"), ("127.0.0.1:7461".into(), "default".into()));
 }
 
 #[test]

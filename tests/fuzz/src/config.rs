@@ -29,7 +29,7 @@ pub fn target(bytes: &[u8]) {
     match Config::read(&flags, &env, Some(&file)) {
         Ok(config) => {
             let limits = &config.limits;
-            assert!((65_536..=64 << 20).contains(&limits.max_message_bytes));
+            assert!((65_536..=64 << 20).contains(&limits.max_message));
             assert!(limits.max_requests >= 1 && limits.max_trainers >= 1 && limits.mailbox >= 1);
             assert!(limits.request_timeout.as_secs() >= 1 && limits.idle.as_secs() >= 1);
             assert!(!config.data_dir.as_os_str().is_empty());

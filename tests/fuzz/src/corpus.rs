@@ -225,7 +225,7 @@ fn settings(files: &mut Vec<File>) {
         ("defaults", ""),
         (
             "file",
-            "listen = \"127.0.0.1:0\"\nidle = 5\nlog_level = \"info,autolrs_server=debug\"\ninsecure = true\n",
+            "listen = \"127.0.0.1:0\"\nidle = \"5s\"\nlog_level = \"info,autolrs_server=debug\"\ninsecure = true\n",
         ),
         (
             "wrong",
@@ -233,7 +233,7 @@ fn settings(files: &mut Vec<File>) {
         ),
         (
             "mixed",
-            "drain = 1\n\0AUTOLRS_DRAIN=2\0drain=3\0AUTOLRS_SERVICE_HOST=x\0http_listen=off\0max_message_bytes=65536\0",
+            "drain = \"1s\"\n\0AUTOLRS_DRAIN=2s\0drain=3s\0AUTOLRS_SERVICE_HOST=x\0http_listen=off\0max_message=64KiB\0",
         ),
     ];
     files.extend(texts.map(|(name, text)| ("config", name.to_owned(), text.as_bytes().to_vec())));

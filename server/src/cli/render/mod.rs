@@ -1,5 +1,6 @@
 //! Jobs, stages and schedules as tables for people, as JSON for programs and as CSV.
 
+pub(super) mod config;
 pub mod csv;
 pub mod json;
 pub(super) mod number;

@@ -90,9 +90,7 @@ impl At {
     fn directory(&self) -> Result<PathBuf, ConfigError> {
         let flags: BTreeMap<_, _> =
             self.data_dir.iter().map(|dir| ("data_dir".into(), dir.clone())).collect();
-        let env =
-            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        Ok(Config::read(&flags, &env.collect(), self.config.as_deref())?.data_dir)
+        Ok(Config::read(&flags, &super::environment(), self.config.as_deref())?.data_dir)
     }
 }
 
