@@ -64,6 +64,7 @@ async fn a_time_of_day_that_jumps_changes_no_decision() {
             server.up().await;
         }
         story.go_on(&server, "job", number, number + 1).await;
+        time.jump(days + 1000);
         let state = job(&server, "job").await.state();
         assert_ne!(state, JobState::Detached, "its trainer was heard just now");
     }

@@ -8,7 +8,8 @@ use autolrs_tests::{
     trainer::{advance, assert_refused},
 };
 use serde_json::Value;
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, io::Read, path::Path, process::Stdio, time::Duration};
+use tokio::net::TcpStream;
 use tonic::Code;
 
 /// How far the jobs were lived before the damage.
@@ -230,6 +231,23 @@ async fn verify_names_what_is_damaged_and_a_deletion_mends_the_store() {
 
 /// Sled takes a damaged log to end where the damage is. What it lost with that must not go unnoticed: jobs would be
 /// gone, or older than their trainers know.
+/// Starts a server that does not begin to serve: its exit code, and what it said.
+async fn refuses(server: &Server) -> (Option<i32>, String) {
+    let mut command = tokio::process::Command::from(server.command());
+    let ended = command.stderr(Stdio::piped()).kill_on_drop(true).output();
+    let ended = tokio::select! {
+        ended = ended => ended.expect("the binary runs"),
+        () = serves(server) => panic!("it serves"),
+    };
+    (ended.status.code(), String::from_utf8(ended.stderr).expect("text"))
+}
+
+async fn serves(server: &Server) {
+    while server.jobs().list_jobs(ListJobsRequest::default()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_flipped_bit_in_the_database_file_is_never_a_silent_loss() {
     let story = Story::of(Policy::Scan(ScanPolicy::default())).await;
@@ -245,10 +263,8 @@ async fn a_flipped_bit_in_the_database_file_is_never_a_silent_loss() {
     log[at] ^= 1;
     std::fs::write(&file, &log).unwrap();
 
-    let mut command = server.command();
-    let started = command.stderr(std::process::Stdio::piped()).output().expect("the binary runs");
-    let said = String::from_utf8(started.stderr).unwrap();
-    assert_eq!(started.status.code(), Some(69), "{said}");
+    let (code, said) = refuses(&server).await;
+    assert_eq!(code, Some(69), "{said}");
     assert!(said.contains("has lost its newest records") && said.contains("store export"), "{said}");
 
     let ran = verify(&data, "json").await;
