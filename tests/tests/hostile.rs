@@ -247,7 +247,8 @@ async fn a_writer_that_hardly_writes_loses_its_place() {
         .unwrap();
     let (answer, mut body) = client.ready().await.unwrap().send_request(request, false).unwrap();
     body.send_data(vec![0].into(), false).unwrap();
-    let answer = answer.await.unwrap();
+    let answer =
+        tokio::time::timeout(Duration::from_secs(60), answer).await.expect("it is given up").unwrap();
     assert_eq!(answer.headers()["grpc-status"], "4", "DEADLINE_EXCEEDED");
     let get = server.jobs().get_job(GetJobRequest { name: "nobody".into() }).await;
     assert_refused(get, Code::NotFound, "JOB_NOT_FOUND");
