@@ -8,8 +8,7 @@ use autolrs_tests::{
     trainer::{advance, assert_refused},
 };
 use serde_json::Value;
-use std::{collections::BTreeMap, io::Read, path::Path, process::Stdio, time::Duration};
-use tokio::net::TcpStream;
+use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 use tonic::Code;
 
 /// How far the jobs were lived before the damage.

@@ -1,7 +1,9 @@
 //! `autolrs store`: what is exported, backed up and imported goes on as if nothing had happened; what is not whole is
 //! refused as a whole.
 
-use autolrs_proto::v1::{Job, ScanPolicy, job_spec::Policy};
+use autolrs_proto::v1::{
+    ExportScheduleRequest, Job, ListStagesRequest, ScanPolicy, Stage, Stretch, job_spec::Policy,
+};
 use autolrs_tests::{
     command::{Ran, autolrs},
     server::{Server, binary, free_address},
@@ -152,6 +154,7 @@ async fn a_backup_of_a_busy_server_holds_states_that_were() {
     for trainer in trainers {
         seen.extend(trainer.await.expect("the trainer ends well"));
     }
+    let whole = history(&server, "job-0-0").await;
     let mut midway = 0;
     for file in made {
         let data = folder();
@@ -168,9 +171,19 @@ async fn a_backup_of_a_busy_server_holds_states_that_were() {
             assert_eq!(&shown, expected);
             midway += usize::from(*at < story.len());
             story.finish(&restored, &name, *at).await;
+            assert_eq!(history(&restored, &name).await, whole, "{name}");
         }
     }
     assert!(midway > 3, "jobs were under way: {midway}");
+}
+
+/// What was run, with its losses, and what its trials were: the rows of a job, which lie beside its state.
+async fn history(server: &Server, name: &str) -> (Vec<Stretch>, Vec<Stage>) {
+    let export = ExportScheduleRequest { job: name.into(), losses: true, ..Default::default() };
+    let exported = server.jobs().export_schedule(export).await.unwrap().into_inner();
+    assert_eq!(exported.next_step, None, "the job is a small one");
+    let list = ListStagesRequest { job: name.into(), ..Default::default() };
+    (exported.stretches, server.jobs().list_stages(list).await.unwrap().into_inner().stages)
 }
 
 async fn names(server: &Server) -> Vec<String> {

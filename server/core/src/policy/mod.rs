@@ -260,6 +260,7 @@ fn stage_end(stage: u32, losses: &[f64]) -> Option<StageEndNote> {
     forecast::noise::mean(last).map(|loss| StageEndNote { stage, loss })
 }
 
+mod diverged;
 mod guard;
 mod level;
 mod limits;

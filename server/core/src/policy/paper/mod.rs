@@ -20,6 +20,7 @@ mod stretch;
 
 use super::{
     Advice, Change, CommitNote, Context, Notes, OpenSearch, Policy, Segment, Spent, TrialNote, TrialOutcome, downsample,
+    diverged::{Diverged, divided},
     guard::{SafeSlots, slot_of},
     level::{Level, Standing},
     limits::kept_bound,
@@ -66,6 +67,8 @@ pub struct Paper {
     told: bool,
     /// Restores in this stage.
     retries: u32,
+    /// Of the newest search.
+    diverged: Diverged,
     at: At,
 }
 
@@ -156,8 +159,9 @@ impl Policy for Paper {
             return broken(slot);
         }
         self.retries += 1;
-        self.lr /= 3.0;
-        let why = format!("the loss broke: a slot was restored and the LR divided by 3, {:.3e}", self.lr);
+        let lowered = self.diverged.below(self.lr, 3.0);
+        let what = divided(std::mem::replace(&mut self.lr, lowered), lowered);
+        let why = format!("the loss broke: a slot was restored and the LR {what}, {lowered:.3e}");
         notes.warnings.push(why.clone());
         self.note_commit(why, notes);
         from(slot, self.next(cx))
@@ -179,6 +183,7 @@ impl Policy for Paper {
     fn close_search(&mut self, cx: &Context<'_>, notes: &mut Notes) -> FromSlot {
         if !self.commit(notes) {
             (self.at, self.retries) = (At::Stage { done: 0 }, 0);
+            self.lr = self.diverged.avoid(self.lr, 3.0);
             self.note_commit("the search was closed before a candidate was measured: the last LR".into(), notes);
         }
         from(Slot::Stage, self.next(cx))
@@ -214,6 +219,7 @@ impl Paper {
             objective: LossKind::Training,
             told: false,
             retries: 0,
+            diverged: Diverged::default(),
             at: At::Warmup { steps: options.warmup_steps, done: 0 },
         }
     }
@@ -230,6 +236,7 @@ impl Paper {
             return self.hold(cx, notes);
         }
         self.choose_objective(cx, notes);
+        self.diverged = Diverged::default();
         let search = Search::new(self.options.candidates, self.range, &mut self.rng);
         self.at = At::Search { search, level: None, lowered: 0 };
         let mut next = self.next(cx)?;
@@ -273,6 +280,9 @@ impl Paper {
             losses: downsample(segment.losses, 128),
             validations: segment.validations.to_vec(),
         });
+        if forecast.is_none() {
+            self.diverged.enter(search.lr(self.range));
+        }
         if self.stage == 0 && forecast.is_some() {
             self.standing.began(search.lr(self.range), segment.losses);
         }

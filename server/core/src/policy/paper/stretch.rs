@@ -81,7 +81,7 @@ impl Paper {
         };
         let mut run = committed(phase, self.stage, head);
         let on_stop = if cx.spec.guard && self.retries < MAX_RETRIES {
-            let third = hold(lr_pieces::steps(&rest), self.lr / 3.0);
+            let third = hold(lr_pieces::steps(&rest), self.diverged.below(self.lr, 3.0));
             unattended_from(slot, phase, self.stage, third, last_resort)
         } else {
             broken(slot)

@@ -8,7 +8,7 @@ use super::{
     stretch::Stretch,
 };
 use crate::{
-    policy::{CommitNote, Context, Notes},
+    policy::{CommitNote, Context, Notes, diverged::divided},
     spec::ResolvedScan,
 };
 
@@ -42,7 +42,8 @@ pub(super) fn commit(
     if law != Law::Held {
         why += "; after the warm-up it falls with the cube root of the steps";
     }
-    if search.was_stopped(lr) {
+    let stopped = search.stopped();
+    if stopped.avoid(lr, 2.0) != lr {
         why = format!("the best branch's own LR, because a branch at {lr:.3e} diverged");
         lr = best_lr;
     }
@@ -51,19 +52,20 @@ pub(super) fn commit(
     }
     notes.commits.push(CommitNote { stage: 0, lr, why, forecast: None, curve: choice.curve });
     let scales = search.scales().map(|scales| (scales, branch_dose(cx.spec.budget.nominal(), best_lr)));
-    Stretch::new(options, lr, law, search.bound(), scales, cx)
+    Stretch::new(options, lr, law, search.bound(), scales, stopped, cx)
 }
 
 fn fall_back(search: &Search, options: &ResolvedScan, cx: &Context<'_>, notes: &mut Notes) -> Stretch {
     let fallback = cx.spec.fallback_lr;
-    let diverged = search.was_stopped(fallback);
-    let lr = if diverged { fallback / 2.0 } else { fallback };
-    let why = match (search.trials(), diverged) {
+    let stopped = search.stopped();
+    let lr = stopped.avoid(fallback, 2.0);
+    let lowered = divided(fallback, lr);
+    let why = match (search.trials(), lr < fallback) {
         (0, _) => "fallback_lr: nothing was measured".into(),
         (n, false) => format!("fallback_lr: none of {n} branches learnt anything"),
-        (n, true) => format!("half of fallback_lr, which diverged: none of {n} branches learnt anything"),
+        (n, true) => format!("fallback_lr, which diverged, {lowered}: none of {n} branches learnt anything"),
     };
     notes.warnings.push(format!("the LR {lr:.3e} is {why}"));
     notes.commits.push(CommitNote { stage: 0, lr, why, forecast: None, curve: Vec::new() });
-    Stretch::new(options, lr, Law::Held, search.bound(), None, cx)
+    Stretch::new(options, lr, Law::Held, search.bound(), None, stopped, cx)
 }

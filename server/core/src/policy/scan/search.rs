@@ -15,7 +15,10 @@ use super::{
     scales::Scales,
 };
 use crate::{
-    policy::limits::{finite, kept_bound},
+    policy::{
+        diverged::Diverged,
+        limits::{finite, kept_bound},
+    },
     spec::{LrRange, ResolvedSpec},
     stop_rules::StopIf,
 };
@@ -256,10 +259,9 @@ impl Search {
         (factor * libm::pow(10.0, z)).clamp(self.range.lo, self.range.hi)
     }
 
-    /// Whether a branch at `lr` was stopped.
-    pub(super) fn was_stopped(&self, lr: f64) -> bool {
-        let z = libm::log10(lr);
-        self.branches.iter().any(|b| b.finished.is_none() && (b.z - z).abs() <= SAME)
+    /// The LRs of the branches that were stopped.
+    pub(super) fn stopped(&self) -> Diverged {
+        self.branches.iter().filter(|b| b.finished.is_none()).map(|b| self.lr(b.z, 1.0)).collect()
     }
 
     /// Whether `z` is the highest that was tried.

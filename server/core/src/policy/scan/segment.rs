@@ -157,13 +157,13 @@ impl Stretch {
                 } else {
                     cx.restored(slot).spent.committed
                 };
-                let half = self.eta / 2.0;
+                let half = self.diverged.below(self.eta, 2.0);
                 let line =
                     warm_hold_cool(left, 0, cooldown, half, |_, hold| self.law.line(committed, hold, half));
                 unattended_from(slot, phase, stage, line, oldest)
             }
             Phase::Cooldown => {
-                let half = saved.map_or(self.eta, |(_, mark)| mark.lr) / 2.0;
+                let half = self.diverged.below(saved.map_or(self.eta, |(_, mark)| mark.lr), 2.0);
                 let line = if left == 0 { Vec::new() } else { vec![falling(left, half)] };
                 unattended_from(slot, phase, stage, line, oldest)
             }

@@ -23,6 +23,7 @@ use crate::{
     plan::{FromSlot, Plan},
     policy::{
         CommitNote, Context, Notes, Segment,
+        diverged::Diverged,
         guard::{SafeSlots, slot_of},
         limits::kept_bound,
         line::{broken, from, go_on},
@@ -63,6 +64,8 @@ pub(super) struct Stretch {
     /// Mean of the first n losses: loss0 where there was no search.
     first: Option<f64>,
     pub(super) slots: SafeSlots<Mark>,
+    /// LRs of the branches that were stopped.
+    pub(super) diverged: Diverged,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -100,6 +103,7 @@ impl Stretch {
         law: Law,
         bound: Option<f64>,
         scales: Option<(Scales, f64)>,
+        diverged: Diverged,
         cx: &Context<'_>,
     ) -> Self {
         let mut stretch = Self {
@@ -119,6 +123,7 @@ impl Stretch {
             lowest_reference: None,
             first: None,
             slots: SafeSlots::new(),
+            diverged,
         };
         stretch.warm_up(warmup_steps(options, cx.spec.budget), cx);
         stretch
@@ -188,7 +193,8 @@ impl Stretch {
     /// The LR and the steps after `START` was restored once more.
     pub(super) fn retry_lr(&self, cx: &Context<'_>) -> f64 {
         let third = self.eta / 3.0;
-        if self.warmup_retries < MAX_RETRIES { third } else { third.min(cx.spec.fallback_lr) }
+        let lr = if self.warmup_retries < MAX_RETRIES { third } else { third.min(cx.spec.fallback_lr) };
+        self.diverged.avoid(lr, 3.0)
     }
 
     pub(super) fn retry_steps(total_steps: u64) -> u64 {
@@ -253,12 +259,12 @@ impl Stretch {
         self.ema = self.reference;
         let cx = &cx.restored(slot);
         if let At::Cooldown { piece, left } = self.at {
-            let half = saved.map_or(self.eta, |(_, mark)| mark.lr) / 2.0;
+            let half = self.diverged.below(saved.map_or(self.eta, |(_, mark)| mark.lr), 2.0);
             let steps = piece.steps.saturating_sub(left - cx.left());
             self.at = At::Cooldown { piece: falling(steps, half), left: cx.left() };
             self.note(1, format!("the cooldown broke: goes on from half the LR, {half:.3e}"), notes);
         } else {
-            self.eta /= 2.0;
+            self.eta = self.diverged.below(self.eta, 2.0);
             let why = if self.retries > MAX_RETRIES {
                 let lr = self.law.lr(cx.spent.committed, self.eta);
                 self.at = At::Cooldown { piece: Piece::cooldown(last_cooldown(cx), lr), left: cx.left() };

@@ -24,6 +24,7 @@ mod trials;
 
 use super::{
     Advice, Change, CommitNote, Context, Notes, OpenSearch, Policy, Segment, Spent, TrialOutcome,
+    diverged::{Diverged, divided},
     guard::{SafeSlots, slot_of},
     level::Standing,
     limits::kept_bound,
@@ -68,6 +69,8 @@ pub struct Staged {
     retries: u32,
     pace: Pace,
     visited: VecDeque<f64>,
+    /// Of the newest search.
+    diverged: Diverged,
     at: At,
 }
 
@@ -147,17 +150,20 @@ impl Policy for Staged {
         self.pace.broke();
         let what = match mark {
             Some(lr) => {
-                self.lr = lr / 2.0;
+                self.lr = self.diverged.below(lr, 2.0);
                 self.cool_down_from(self.lr, cx.left());
-                "divided by 2"
+                divided(lr, self.lr)
             }
             None => {
-                self.lr /= 3.0;
+                let lowered = divided(self.lr, self.next_lower());
+                self.lr = self.next_lower();
                 if last {
                     self.retries = 0;
                     self.enter_cooldown(cx);
+                    lowered + " for a cooldown at once"
+                } else {
+                    lowered
                 }
-                if last { "divided by 3 for a cooldown at once" } else { "divided by 3" }
             }
         };
         let why = format!("the loss broke: a slot was restored and the LR {what}, {:.3e}", self.lr);
@@ -189,6 +195,7 @@ impl Policy for Staged {
 
     fn close_search(&mut self, cx: &Context<'_>, notes: &mut Notes) -> FromSlot {
         if self.commit(notes).is_none() {
+            self.lr = self.diverged.avoid(self.lr, 3.0);
             self.note_commit("the search was closed before a candidate was measured: the last LR".into(), notes);
         }
         self.at = At::Stage { done: 0 };
@@ -228,6 +235,7 @@ impl Staged {
             retries: 0,
             pace: Pace::new(),
             visited: VecDeque::new(),
+            diverged: Diverged::default(),
             at: At::Stage { done: 0 },
         }
     }
@@ -244,6 +252,7 @@ impl Staged {
             self.note_commit("the last searches changed nothing: the LR is kept".into(), notes);
         } else if let Some(search) = self.plan_search(cx) {
             self.searches = self.searches.saturating_add(1);
+            self.diverged = Diverged::default();
             self.at = At::Search { search, lowered: 0 };
         } else {
             let untouched = !self.measured && self.lr == cx.spec.fallback_lr;

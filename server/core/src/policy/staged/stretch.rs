@@ -94,6 +94,11 @@ impl Staged {
         Next { keep: Vec::new(), run, or_else: Some(fallback.clone().into()), on_stop: fallback }
     }
 
+    /// The LR that the guard of a stage goes on with.
+    pub(super) fn next_lower(&self) -> f64 {
+        self.diverged.below(self.lr, 3.0)
+    }
+
     /// The committed steps of a stage.
     fn hold(&self, done: u64, cx: &Context<'_>) -> Next {
         let planned = self.options.tau.saturating_sub(done).max(1);
@@ -101,8 +106,8 @@ impl Staged {
         let left = cx.left() - steps;
         let on_stop = match (cx.spec.guard, self.retries < MAX_RETRIES) {
             (false, _) => broken(Slot::Stage),
-            (true, true) => self.unattended_stage(left, self.lr / 3.0, cx),
-            (true, false) => cooled(Slot::Stage, self.stage, left, self.lr / 3.0, Slot::Stage),
+            (true, true) => self.unattended_stage(left, self.next_lower(), cx),
+            (true, false) => cooled(Slot::Stage, self.stage, left, self.next_lower(), Slot::Stage),
         };
         let head = vec![Piece::constant(steps, self.lr)];
         let rest = hold_and_cool(left, self.cooldown_steps(cx), self.lr);
@@ -120,7 +125,7 @@ impl Staged {
                 let (head, rest) = lr_pieces::cut(&line, directive_steps(cx.spec.budget.nominal()));
                 keep.extend(slots.save(lr_at(&head, 0).unwrap_or(piece.start)));
                 let (slot, oldest) = (slot_of(slots.unattended()), slot_of(slots.oldest()));
-                let lr = slots.unattended().map_or(piece.start, |(_, lr)| lr) / 2.0;
+                let lr = self.diverged.below(slots.unattended().map_or(piece.start, |(_, lr)| lr), 2.0);
                 let on_stop = if guard && retries < MAX_RETRIES {
                     cooled(slot, stage, lr_pieces::steps(&rest), lr, oldest)
                 } else {

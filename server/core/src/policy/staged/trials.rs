@@ -108,6 +108,9 @@ impl Staged {
             losses: downsample(segment.losses, 128),
             validations: segment.validations.to_vec(),
         });
+        if outcome == TrialOutcome::Diverged {
+            self.diverged.enter(search.lr(self.range));
+        }
         if self.stage == 0 && outcome == TrialOutcome::Completed {
             self.standing.began(search.lr(self.range), segment.losses);
         }
