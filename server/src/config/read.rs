@@ -1,13 +1,13 @@
 //! Turns settings (text with an origin) into the typed configuration.
 
 use super::{Config, Limits, LogConfig, LogFormat, Problem, quantity, sources::Setting};
+use crate::telemetry::logs;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
 };
-use tracing_subscriber::EnvFilter;
 
 /// The configuration, and what is wrong: a setting that can't be used is replaced by something that can.
 pub(super) fn config(settings: &[Setting]) -> (Config, Vec<Problem>) {
@@ -43,7 +43,7 @@ impl Reader<'_> {
         });
         let filter =
             self.value("log_level", "a level or a filter such as info,autolrs_server=debug", |text| {
-                EnvFilter::try_new(text).ok().map(|_| text.to_owned())
+                logs::filter(text).ok().map(|_| text.to_owned())
             });
         LogConfig { format: format.unwrap_or(LogFormat::Text), filter: filter.unwrap_or_default() }
     }

@@ -9,7 +9,7 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 /// # Errors
 /// A sentence, if the process logs already.
 pub fn start(config: &LogConfig) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&config.filter).map_err(|e| e.to_string())?;
+    let filter = filter(&config.filter)?;
     let registry = tracing_subscriber::registry().with(filter);
     let stderr = fmt::layer().with_writer(std::io::stderr);
     let started = match config.format {
@@ -21,4 +21,16 @@ pub fn start(config: &LogConfig) -> Result<(), String> {
     started.map_err(|e| e.to_string())?;
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a defect")));
     Ok(())
+}
+
+/// A filter of [`EnvFilter`]'s own form.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn filter(text: &str) -> Result<EnvFilter, String> {
+    // EnvFilter cuts other text in the middle of a character, and panics.
+    if !text.is_ascii() {
+        return Err("a filter is plain ASCII".to_owned());
+    }
+    EnvFilter::try_new(text).map_err(|e| e.to_string())
 }
