@@ -3,7 +3,7 @@
 /// It did what it was asked to.
 pub const OK: u8 = 0;
 /// `autolrs health`: the server is not serving. `autolrs store`: something is damaged, or the store or the file is not
-/// one that can be used here. Other commands: the server refused, or can't be reached.
+/// one that can be used here. `autolrs conformance`: a check failed. Other commands: the server refused, or can't be reached.
 pub const FAILED: u8 = 1;
 /// The command line or the configuration can't be used.
 pub const USAGE: u8 = 64;

@@ -33,6 +33,10 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::from(exit::OK),
             Err(error) => cli::fail(&error, error.exit_code()),
         },
+        Command::Conformance(args) => match cli::conformance::run(&args) {
+            Ok(()) => ExitCode::from(exit::OK),
+            Err(error) => cli::fail(&error, error.exit_code()),
+        },
         Command::Health(target) => cli::finish(cli::health::run(&target)),
     }
 }

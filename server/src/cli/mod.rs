@@ -3,6 +3,7 @@
 mod calls;
 pub mod client;
 pub mod config;
+pub mod conformance;
 pub mod health;
 pub mod jobs;
 mod plot;
@@ -51,6 +52,8 @@ pub enum Command {
     Store(store::StoreCommand),
     /// Play a job on a synthetic or recorded loss surface, without a server: what its policy would do and what it costs.
     Simulate(simulate::SimulateArgs),
+    /// Check that a server, or a client, keeps what the protocol promises.
+    Conformance(conformance::ConformanceArgs),
     /// Exit with 0 if the server is serving, else with 1: for container probes.
     Health(Target),
 }

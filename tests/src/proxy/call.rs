@@ -1,7 +1,7 @@
 //! One call: taken whole from the caller, and carried as its fault says.
 
 use super::{
-    Fault, Line, Nth, Way,
+    Fault, Line, Nth, Side, Way,
     fault::Late,
     upstream::{BoxError, Reply, send, send_part},
 };
@@ -48,7 +48,10 @@ pub(super) async fn serve(
     hang_up: Arc<Notify>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, BoxError> {
-    let call = Call::read(request).await?;
+    let mut call = Call::read(request).await?;
+    if let Some(forge) = &line.forge {
+        call.body = forge.of(call.method(), Side::Request, &call.body);
+    }
     if *line.way.borrow() == Way::Unavailable {
         return Ok(Status::unavailable("no server behind the proxy").into_http());
     }
@@ -99,7 +102,10 @@ impl Line {
 
     /// The server's reply, or the late one to an earlier call of the method.
     async fn answer(&self, call: &Call) -> Result<Reply, BoxError> {
-        let reply = send(self.server, call).await?;
+        let mut reply = send(self.server, call).await?;
+        if let Some(forge) = &self.forge {
+            reply.body = forge.of(call.method(), Side::Reply, &reply.body);
+        }
         Ok(self.book().replies.remove(&call.path).unwrap_or(reply))
     }
 }

@@ -4,10 +4,12 @@
 
 mod call;
 mod fault;
+mod forge;
 mod torn;
 mod upstream;
 
 pub use fault::{Cut, Fault, Nth, Way};
+pub use forge::{Forge, Side};
 
 use call::Call;
 use fault::Late;
@@ -36,6 +38,7 @@ pub struct Proxy {
 struct Line {
     server: SocketAddr,
     way: watch::Sender<Way>,
+    forge: Option<Forge>,
     book: Mutex<Book>,
 }
 
@@ -53,10 +56,23 @@ struct Book {
 impl Proxy {
     /// Listens on a free port of loopback. Call number i meets `plan[i]`; those after its end pass.
     pub async fn start(server: SocketAddr, plan: impl IntoIterator<Item = Fault>) -> Self {
+        Self::start_as(server, plan, None).await
+    }
+
+    /// The same with messages that are not what the other side has sent.
+    pub async fn forging(server: SocketAddr, forge: Forge) -> Self {
+        Self::start_as(server, [], Some(forge)).await
+    }
+
+    async fn start_as(
+        server: SocketAddr,
+        plan: impl IntoIterator<Item = Fault>,
+        forge: Option<Forge>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("its address");
         let book = Mutex::new(Book { plan: plan.into_iter().collect(), ..Book::default() });
-        let line = Arc::new(Line { server, way: watch::Sender::new(Way::Open), book });
+        let line = Arc::new(Line { server, way: watch::Sender::new(Way::Open), forge, book });
         let accepting = tokio::spawn(accept(listener, line.clone()));
         Self { address, line, accepting }
     }

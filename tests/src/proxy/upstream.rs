@@ -17,7 +17,7 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Clone)]
 pub(super) struct Reply {
     head: HeaderMap,
-    body: Bytes,
+    pub(super) body: Bytes,
     trailers: Option<HeaderMap>,
 }
 

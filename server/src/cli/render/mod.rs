@@ -1,6 +1,7 @@
 //! Jobs, stages and schedules as tables for people, as JSON for programs and as CSV.
 
 pub(super) mod config;
+pub(super) mod conformance;
 pub mod csv;
 pub mod json;
 pub(super) mod number;

@@ -72,9 +72,9 @@ fn style(column: &str, word: &str) -> Style {
 /// Green for what ended well, yellow for what wants a look, red for what broke.
 pub(super) fn word_style(word: &str) -> Style {
     let colour = match word {
-        "finished" | "completed" => AnsiColor::Green,
-        "detached" | "cancelled" | "stopped" => AnsiColor::Yellow,
-        "failed" | "damaged" | "diverged" => AnsiColor::Red,
+        "finished" | "completed" | "PASS" => AnsiColor::Green,
+        "detached" | "cancelled" | "stopped" | "SKIP" => AnsiColor::Yellow,
+        "failed" | "damaged" | "diverged" | "FAIL" => AnsiColor::Red,
         _ => return Style::new(),
     };
     Style::new().fg_color(Some(colour.into()))
