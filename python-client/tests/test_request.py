@@ -178,6 +178,7 @@ def test_another_scheduler_is_told_once_and_ours_wins() -> None:
 
 
 @pytest.mark.parametrize("loss", [1.5, torch.tensor(1.5), torch.tensor([1.5], requires_grad=True)])
+@pytest.mark.filterwarnings("error")
 def test_host_losses(loss: object) -> None:
     assert host_value(loss) == 1.5  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="use loss.mean"):

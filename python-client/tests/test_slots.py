@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Iterator
 from typing import Any, Callable
 
 import numpy as np
@@ -12,8 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from autolrs._capture import restore_optimizer
+from autolrs._disk import DiskStore
 from autolrs._exceptions import CheckpointMismatch
-from autolrs._slots import TorchSlots
+from autolrs._memory import MemoryStore
+from autolrs._slots import Store, TorchSlots
 
 OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
@@ -22,6 +26,24 @@ OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
     "adamw": lambda p: torch.optim.AdamW(p, lr=1e-3),
     "lbfgs": lambda p: torch.optim.LBFGS(p, lr=0.1, max_iter=2),
 }
+
+
+STORES: dict[str, Callable[[], Store]] = {
+    "device": lambda: MemoryStore(on_host=False),
+    "host": lambda: MemoryStore(on_host=True),
+    "disk": lambda: DiskStore(None),
+}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    made = STORES[request.param]()
+    yield made
+    made.close()
+
+
+def in_memory() -> Store:
+    return MemoryStore(on_host=False)
 
 
 class Net(nn.Module):
@@ -78,11 +100,10 @@ def addresses(model: nn.Module, optimizer: Optimizer) -> list[int]:
     return [t.data_ptr() for t in [*model.parameters(), *model.buffers(), *state]]
 
 
-@pytest.mark.parametrize("on_host", [False, True])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_restores_every_bit(optimizer: str, on_host: bool) -> None:
+def test_restores_every_bit(optimizer: str, store: Store) -> None:
     model, opt = make(optimizer)
-    slots = TorchSlots(model, opt, [], rng=False, on_host=on_host)
+    slots = TorchSlots(model, opt, [], rng=False, store=store)
     train(model, opt, 3)
     before = everything(model, opt)
     slots.save("SAFE")
@@ -98,9 +119,9 @@ def test_restores_every_bit(optimizer: str, on_host: bool) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adam", "adamw"])
-def test_keeps_addresses(optimizer: str) -> None:
+def test_keeps_addresses(optimizer: str, store: Store) -> None:
     model, opt = make(optimizer)
-    slots = TorchSlots(model, opt, [], rng=False, on_host=False)
+    slots = TorchSlots(model, opt, [], rng=False, store=store)
     train(model, opt, 2)
     slots.save("SAFE")
     live = addresses(model, opt)
@@ -110,9 +131,9 @@ def test_keeps_addresses(optimizer: str) -> None:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_empty_optimizer_state_is_restored_as_empty(optimizer: str) -> None:
+def test_empty_optimizer_state_is_restored_as_empty(optimizer: str, store: Store) -> None:
     model, opt = make(optimizer)
-    slots = TorchSlots(model, opt, [], rng=False, on_host=False)
+    slots = TorchSlots(model, opt, [], rng=False, store=store)
     before = everything(model, opt)
     slots.save("START")
     train(model, opt, 3)
@@ -124,7 +145,7 @@ def test_empty_optimizer_state_is_restored_as_empty(optimizer: str) -> None:
 
 def test_saving_again_reuses_the_memory_and_does_not_alias() -> None:
     model, opt = make("adam")
-    slots = TorchSlots(model, opt, [], rng=False, on_host=False)
+    slots = TorchSlots(model, opt, [], rng=False, store=in_memory())
     train(model, opt, 1)
     slots.save("SAFE")
     tensors = slots.content("SAFE")["model"]["tensors"]
@@ -139,7 +160,7 @@ def test_saving_again_reuses_the_memory_and_does_not_alias() -> None:
     assert same(before, everything(model, opt))
 
 
-def test_keeps_what_else_is_passed() -> None:
+def test_keeps_what_else_is_passed(store: Store) -> None:
     model, opt = make("sgd")
     ema = torch.optim.swa_utils.AveragedModel(model)
     second = torch.optim.Adam(nn.Linear(2, 2).parameters(), lr=0.5)
@@ -156,7 +177,7 @@ def test_keeps_what_else_is_passed() -> None:
             self.value = state["value"]
 
     counter = Counter()
-    slots = TorchSlots(model, opt, [ema, second, temperature, generator, counter], rng=False, on_host=False)
+    slots = TorchSlots(model, opt, [ema, second, temperature, generator, counter], rng=False, store=store)
     slots.save("START")
     expected = torch.rand(4, generator=generator)
     before = copy.deepcopy(ema.state_dict())
@@ -177,7 +198,7 @@ def test_keeps_parameters_that_only_the_optimizer_knows() -> None:
     model, _ = make("sgd")
     scale = nn.Parameter(torch.ones(2))
     opt = torch.optim.SGD([*model.parameters(), scale], lr=0.1)
-    slots = TorchSlots(model, opt, [], rng=False, on_host=False)
+    slots = TorchSlots(model, opt, [], rng=False, store=in_memory())
     slots.save("START")
     with torch.no_grad():
         scale.mul_(3)
@@ -188,7 +209,7 @@ def test_keeps_parameters_that_only_the_optimizer_knows() -> None:
 def test_rng_only_if_asked() -> None:
     model, opt = make("sgd")
     for rng in (False, True):
-        slots = TorchSlots(model, opt, [], rng=rng, on_host=False)
+        slots = TorchSlots(model, opt, [], rng=rng, store=in_memory())
         slots.save("START")
         first = (torch.rand(2).tolist(), random.random(), np.random.rand())
         slots.restore("START")
@@ -196,16 +217,16 @@ def test_rng_only_if_asked() -> None:
         assert (first == again) is rng
 
 
-def test_content_survives_a_file_and_another_process(tmp_path: Any) -> None:
+def test_content_survives_a_file_and_another_process(tmp_path: Any, store: Store) -> None:
     model, opt = make("adam")
     train(model, opt, 3)
     before = everything(model, opt)
-    slots = TorchSlots(model, opt, [], rng=True, on_host=False)
+    slots = TorchSlots(model, opt, [], rng=True, store=store)
     slots.save("START")
     torch.save(slots.content("START"), tmp_path / "slot.pt")
 
     model, opt = make("adam")
-    slots = TorchSlots(model, opt, [], rng=True, on_host=False)
+    slots = TorchSlots(model, opt, [], rng=True, store=in_memory())
     slots.adopt("START", torch.load(tmp_path / "slot.pt"))
     assert same(before, everything(model, opt))
     assert slots.names() == ["START"]
@@ -213,17 +234,17 @@ def test_content_survives_a_file_and_another_process(tmp_path: Any) -> None:
 
 def test_another_model_is_refused_by_name() -> None:
     model, opt = make("sgd")
-    slots = TorchSlots(model, opt, [], rng=False, on_host=False)
+    slots = TorchSlots(model, opt, [], rng=False, store=in_memory())
     slots.save("START")
     other = nn.Linear(2, 2)
-    slots_of_other = TorchSlots(other, torch.optim.SGD(other.parameters(), lr=1.0), [], rng=False, on_host=False)
+    slots_of_other = TorchSlots(other, torch.optim.SGD(other.parameters(), lr=1.0), [], rng=False, store=in_memory())
     with pytest.raises(CheckpointMismatch, match="The model has no"):
         slots_of_other.adopt("START", slots.content("START"))
 
 
 def test_memory_is_told_before_the_first_save(caplog: pytest.LogCaptureFixture) -> None:
     model, opt = make("adam")
-    slots = TorchSlots(model, opt, [], rng=False, on_host=True)
+    slots = TorchSlots(model, opt, [], rng=False, store=MemoryStore(on_host=True))
     with caplog.at_level("INFO", logger="autolrs"):
         slots.save("START")
     parameters = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
@@ -233,8 +254,37 @@ def test_memory_is_told_before_the_first_save(caplog: pytest.LogCaptureFixture) 
 
 def test_training_mode_is_not_touched() -> None:
     model, opt = make("sgd")
-    slots = TorchSlots(model, opt, [], rng=False, on_host=False)
+    slots = TorchSlots(model, opt, [], rng=False, store=in_memory())
     slots.save("START")
     model.eval()
     slots.restore("START")
     assert not any(module.training for module in model.modules())
+
+
+def test_size_and_place_of_slots_on_disk_are_told_before_the_first_save(
+    caplog: pytest.LogCaptureFixture, tmp_path: Any
+) -> None:
+    model, opt = make("adam")
+    store = DiskStore(tmp_path)
+    slots = TorchSlots(model, opt, [], rng=False, store=store)
+    with caplog.at_level("INFO", logger="autolrs"):
+        slots.save("START")
+        slots.save("START")
+    (record,) = caplog.records
+    assert f"{slots.size() / 1e6:.1f} MB of the disk at {tmp_path}" in record.message
+    store.close()
+
+
+@pytest.mark.parametrize("flag", ["capturable", "fused", None])
+def test_new_state_goes_where_the_optimizer_wants_it(flag: str | None) -> None:
+    """A copy on the host gives a state on the parameter's device; here that is "meta", as every machine has it."""
+    parameter = nn.Parameter(torch.ones(2, device="meta"))
+    opt = torch.optim.Adam([parameter])
+    if flag is not None:
+        opt.param_groups[0][flag] = True
+    state = {"step": torch.tensor(3.0), "exp_avg": torch.ones(2)}
+    groups = [{key: value for key, value in opt.param_groups[0].items() if key != "params"}]
+    restore_optimizer(opt, {"state": {0: state}, "other": {}, "groups": groups})
+    restored = opt.state[parameter]
+    assert restored["exp_avg"].device.type == "meta"
+    assert restored["step"].device.type == ("cpu" if flag is None else "meta")

@@ -7,7 +7,8 @@ stay. What did not exist when the copy was made (lazily created optimizer state,
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import torch
@@ -17,49 +18,57 @@ from torch.optim import Optimizer
 from autolrs._exceptions import CheckpointMismatch, Unsupported
 
 Content = dict[str, Any]
+# Keeps the values of a live tensor somewhere; given what was kept of it before, or None.
+Keep = Callable[[Tensor, Any], Any]
+# Keeps every tensor of a trainer's state, given the content from before.
+Capture = Callable[[Keep, Content], Content]
 
 # -- copying nested values ---------------------------------------------------------------------------------------
 
 
-def save(live: Any, old: Any, host: bool) -> Any:
-    """A copy of `live`, into the tensors of `old` where they fit."""
+def save(live: Any, old: Any, keep: Keep) -> Any:
+    """A copy of `live`, whose tensors are kept with `keep`."""
     if isinstance(live, Tensor):
-        device = torch.device("cpu") if host else live.device
-        if _fits(old, live, device):
-            return old.copy_(live)
-        return live.detach().to(device=device, copy=True)
+        return keep(live, old)
     if isinstance(live, Mapping):
         before = old if isinstance(old, Mapping) else {}
-        return {key: save(value, before.get(key), host) for key, value in live.items()}
+        return {key: save(value, before.get(key), keep) for key, value in live.items()}
     if isinstance(live, (list, tuple)):
         known = old if isinstance(old, list) and len(old) == len(live) else [None] * len(live)
-        copied = [save(value, before, host) for value, before in zip(live, known)]
+        copied = [save(value, before, keep) for value, before in zip(live, known)]
         return copied if isinstance(live, list) else tuple(copied)
     return copy.deepcopy(live)
 
 
-def restore(live: Any, saved: Any, device: torch.device | None = None) -> Any:
-    """`saved`, in the tensors and containers of `live` where they fit; new tensors go to `device`."""
+def _where_it_is(saved: Tensor) -> torch.device:
+    device: torch.device = saved.device
+    return device
+
+
+def restore(live: Any, saved: Any, device_of: Callable[[Tensor], torch.device] = _where_it_is) -> Any:
+    """`saved`, in the tensors and containers of `live` where they fit. A new tensor goes where the one is that it
+    replaces, else to `device_of(saved)`."""
     if isinstance(saved, Tensor):
-        if isinstance(live, Tensor) and _fits(live, saved, live.device):
-            return live.copy_(saved)
-        at = device if device is not None and saved.dim() > 0 else saved.device
-        return saved.to(device=at, copy=True)
+        if isinstance(live, Tensor):
+            if fits(live, saved, live.device):
+                return live.copy_(saved)
+            return saved.to(device=live.device, copy=True)
+        return saved.to(device=device_of(saved), copy=True)
     if isinstance(saved, Mapping):
         target: Any = live if isinstance(live, dict) else {}
         for key in [key for key in target if key not in saved]:
             del target[key]
         for key, value in saved.items():
-            target[key] = restore(target.get(key), value, device)
+            target[key] = restore(target.get(key), value, device_of)
         return target
     if isinstance(saved, (list, tuple)):
         known = live if isinstance(live, (list, tuple)) and len(live) == len(saved) else [None] * len(saved)
-        values = [restore(before, value, device) for before, value in zip(known, saved)]
+        values = [restore(before, value, device_of) for before, value in zip(known, saved)]
         return values if isinstance(saved, list) else tuple(values)
     return copy.deepcopy(saved)
 
 
-def _fits(into: Any, value: Tensor, device: torch.device) -> bool:
+def fits(into: Any, value: Tensor, device: torch.device) -> bool:
     return (
         isinstance(into, Tensor) and into.shape == value.shape and into.dtype == value.dtype and into.device == device
     )
@@ -100,7 +109,7 @@ def _extra_state(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, owner
 
 
-def save_module(module: nn.Module, old: Content, host: bool) -> Content:
+def save_module(module: nn.Module, old: Content, keep: Keep) -> Content:
     before = old.get("tensors", {})
     tensors: Content = {}
     without_gradient: list[str] = []
@@ -111,7 +120,7 @@ def save_module(module: nn.Module, old: Content, host: bool) -> Content:
                 f"Parameter {name.strip('.')} has no shape yet: run one batch through the model before "
                 "the Schedule is made."
             )
-        tensors[name] = save(value, before.get(name), host)
+        tensors[name] = save(value, before.get(name), keep)
         if isinstance(value, nn.Parameter) and value.grad is None:
             without_gradient.append(name)
     extra = {name: copy.deepcopy(owner.get_extra_state()) for name, owner in _extra_state(module)}
@@ -148,18 +157,24 @@ def _settings(group: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in group.items() if key != "params"}
 
 
-def save_optimizer(optimizer: Optimizer, old: Content, host: bool) -> Content:
+def save_optimizer(optimizer: Optimizer, old: Content, keep: Keep) -> Content:
     """State by parameter number; a parameter without state has no entry. Other keys are kept under "other"."""
     before = old.get("state", {})
     parameters = _numbered(optimizer)
     state = {
-        number: save(optimizer.state[parameter], before.get(number), host)
+        number: save(optimizer.state[parameter], before.get(number), keep)
         for number, parameter in parameters.items()
         if parameter in optimizer.state
     }
-    other = {key: save(value, None, host) for key, value in optimizer.state.items() if isinstance(key, str)}
-    groups = [save(_settings(group), None, host) for group in optimizer.param_groups]
+    other = {key: save(value, None, keep) for key, value in optimizer.state.items() if isinstance(key, str)}
+    groups = [save(_settings(group), None, keep) for group in optimizer.param_groups]
     return {"state": state, "other": other, "groups": groups}
+
+
+def _device_of_state(group: dict[str, Any], parameter: Tensor) -> Callable[[Tensor], torch.device]:
+    """State is where its parameter is; counters only with an optimizer that wants them there, as in PyTorch."""
+    counters_too = group.get("capturable") or group.get("fused")
+    return lambda saved: parameter.device if counters_too or saved.dim() > 0 else saved.device
 
 
 def restore_optimizer(optimizer: Optimizer, saved: Content) -> None:
@@ -168,12 +183,15 @@ def restore_optimizer(optimizer: Optimizer, saved: Content) -> None:
     for group, settings in zip(optimizer.param_groups, saved["groups"]):
         for key, value in settings.items():
             group[key] = restore(group.get(key), value)
-    for number, parameter in _numbered(optimizer).items():
-        if number in saved["state"]:
-            live = optimizer.state.get(parameter)
-            optimizer.state[parameter] = restore(live, saved["state"][number], parameter.device)
-        else:
-            optimizer.state.pop(parameter, None)
+    numbers = count()
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            number = next(numbers)
+            if number in saved["state"]:
+                live = optimizer.state.get(parameter)
+                optimizer.state[parameter] = restore(live, saved["state"][number], _device_of_state(group, parameter))
+            else:
+                optimizer.state.pop(parameter, None)
     for key in [key for key in optimizer.state if isinstance(key, str) and key not in saved["other"]]:
         del optimizer.state[key]
     for key, value in saved["other"].items():

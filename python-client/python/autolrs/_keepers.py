@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from autolrs._capture import (
     Content,
+    Keep,
     live_tensors,
     restore,
     restore_module,
@@ -34,8 +35,8 @@ class Keeper:
         """What is there now; not copied."""
         return self._thing.state_dict()
 
-    def save(self, old: Content, host: bool) -> Content:
-        return {"state": save(self.live(), old.get("state"), host)}
+    def save(self, old: Content, keep: Keep) -> Content:
+        return {"state": save(self.live(), old.get("state"), keep)}
 
     def restore(self, saved: Content) -> None:
         self._thing.load_state_dict(restore(None, saved["state"]))
@@ -45,8 +46,8 @@ class _ModuleKeeper(Keeper):
     def live(self) -> Any:
         return live_tensors(self._thing)
 
-    def save(self, old: Content, host: bool) -> Content:
-        return save_module(self._thing, old, host)
+    def save(self, old: Content, keep: Keep) -> Content:
+        return save_module(self._thing, old, keep)
 
     def restore(self, saved: Content) -> None:
         restore_module(self._thing, saved)
@@ -56,8 +57,8 @@ class _OptimizerKeeper(Keeper):
     def live(self) -> Any:
         return list(self._thing.state.values())
 
-    def save(self, old: Content, host: bool) -> Content:
-        return save_optimizer(self._thing, old, host)
+    def save(self, old: Content, keep: Keep) -> Content:
+        return save_optimizer(self._thing, old, keep)
 
     def restore(self, saved: Content) -> None:
         restore_optimizer(self._thing, saved)

@@ -17,7 +17,8 @@ Loss = Union[float, Tensor]
 
 def host_value(loss: Loss) -> float:
     """The loss as a float; for losses that are on the host."""
-    return float(_one_number(loss) if isinstance(loss, Tensor) else loss)
+    # item(), as newer releases warn at float() of a tensor that has a gradient.
+    return float(_one_number(loss).item() if isinstance(loss, Tensor) else loss)
 
 
 class DeviceLosses:

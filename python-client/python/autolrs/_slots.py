@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from autolrs._capture import (
+    Capture,
     Content,
+    Keep,
     bytes_in,
     live_tensors,
     restore,
@@ -32,6 +35,28 @@ from autolrs._keepers import keeper_of, restore_rng, save_rng
 logger = logging.getLogger("autolrs")
 
 
+class Store(Protocol):
+    """Where the contents of slots are kept."""
+
+    def save(self, name: str, capture: Capture) -> None:
+        """Makes what `capture` finds the slot's content."""
+
+    def content(self, name: str) -> Content:
+        """What the slot holds; the tensors are not to be changed."""
+
+    def drop(self, name: str) -> None:
+        """Frees the slot."""
+
+    def names(self) -> list[str]:
+        """The slots that hold something."""
+
+    def place(self) -> str:
+        """Where that is, to be told to people."""
+
+    def close(self) -> None:
+        """Frees what would outlive the process."""
+
+
 class TorchSlots:
     """The named slots of one trainer.
 
@@ -40,18 +65,15 @@ class TorchSlots:
     model, optimizer : what is trained
     also : further state: modules, optimizers, tensors, generators, or anything with `state_dict` and `load_state_dict`
     rng : keep the random number generators too (torch, its devices, `random`, numpy's global one)
-    on_host : keep the copies in host memory instead of on the tensors' own devices
+    store : where the copies are kept
     """
 
-    def __init__(
-        self, model: nn.Module, optimizer: Optimizer, also: Sequence[object], rng: bool, on_host: bool
-    ) -> None:
+    def __init__(self, model: nn.Module, optimizer: Optimizer, also: Sequence[object], rng: bool, store: Store) -> None:
         self._module = model
         self._optimizer = optimizer
         self._also = [keeper_of(thing) for thing in also]
         self._rng = rng
-        self._on_host = on_host
-        self._slots: dict[str, Content] = {}
+        self._store = store
         self._largest_logged = 0
         known = {id(parameter) for parameter in model.parameters()}
         self._loose = [
@@ -60,23 +82,22 @@ class TorchSlots:
 
     def save(self, name: str) -> None:
         """Copies the live state into the slot; an older content of that name is overwritten."""
-        old = self._slots.get(name, {})
-        if not old:
+        if name not in self.names():
             self._say_size()
         with torch.no_grad():
-            self._slots[name] = self._capture(old)
+            self._store.save(name, self._capture)
 
     def restore(self, name: str) -> None:
         """Puts the slot's content back into the live state. The LR of the groups is the caller's to set."""
-        self._put_back(self._slots[name])
+        self._put_back(self._store.content(name))
 
     def drop(self, name: str) -> None:
         """Frees the slot."""
-        self._slots.pop(name, None)
+        self._store.drop(name)
 
     def content(self, name: str) -> Content:
         """What the slot holds, for a checkpoint file; the tensors are the slot's own."""
-        return self._slots[name]
+        return self._store.content(name)
 
     def adopt(self, name: str, content: Content) -> None:
         """Takes a content from a checkpoint file as this slot and puts it into the live state."""
@@ -85,21 +106,24 @@ class TorchSlots:
 
     def names(self) -> list[str]:
         """The slots that hold something."""
-        return list(self._slots)
+        return self._store.names()
+
+    def close(self) -> None:
+        """Frees what would outlive the process."""
+        self._store.close()
 
     def size(self) -> int:
         """Bytes that a slot saved now would take."""
         live = [live_tensors(self._module), self._loose, list(self._optimizer.state.values())]
         return bytes_in(live + [keeper.live() for keeper in self._also])
 
-    def _capture(self, old: Content) -> Content:
-        host = self._on_host
+    def _capture(self, keep: Keep, old: Content) -> Content:
         content: Content = {
-            "model": save_module(self._module, old.get("model", {}), host),
-            "optimizer": save_optimizer(self._optimizer, old.get("optimizer", {}), host),
-            "loose": save(self._loose, old.get("loose"), host),
+            "model": save_module(self._module, old.get("model", {}), keep),
+            "optimizer": save_optimizer(self._optimizer, old.get("optimizer", {}), keep),
+            "loose": save(self._loose, old.get("loose"), keep),
             "also": [
-                keeper.save(before, host)
+                keeper.save(before, keep)
                 for keeper, before in zip(self._also, old.get("also") or [{}] * len(self._also))
             ],
         }
@@ -126,5 +150,5 @@ class TorchSlots:
         size = self.size()
         if size > 1.1 * self._largest_logged:
             self._largest_logged = size
-            where = "host memory" if self._on_host else "the memory of the model's device"
-            logger.info("a checkpoint slot takes %.1f MB of %s; at most two are kept", size / 1e6, where)
+            place = self._store.place()
+            logger.info("a checkpoint slot takes %.1f MB of %s; at most two are kept", size / 1e6, place)

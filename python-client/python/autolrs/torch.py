@@ -12,6 +12,7 @@ The search tries LRs that diverge. A loop that checks its numbers (an `assert`, 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -44,9 +45,10 @@ from autolrs._groups import GroupLRs, refuse_sharded, rms_decay_of
 from autolrs._guard import GuardedSchedule
 from autolrs._history import History, Step
 from autolrs._losses import DeviceLosses, host_value
+from autolrs._memory import MemoryStore
 from autolrs._saved import SavedSchedule, load_schedule, replay
-from autolrs._session import BaseSchedule
-from autolrs._slots import TorchSlots
+from autolrs._session import CLOSE_TIMEOUT, BaseSchedule
+from autolrs._slots import Store, TorchSlots
 from autolrs._spec import ON_OUTAGE, OptionValue, Request, describe, job_name, server_address, token_of
 from autolrs._validation import evaluation
 
@@ -137,8 +139,13 @@ class Schedule(GuardedSchedule):
         `torch.Generator`; anything with `state_dict` and `load_state_dict`.
     rng : bool
         Put the random number generators back as well.
-    slots : "device" or "host"
-        Where copies of model and optimizer (two at most) are kept.
+    slots : "device", "host" or "disk"
+        Where copies of model and optimizer (two at most) are kept: beside the originals, in host memory, or in files
+        (which need room for three). How large one is and where it goes is logged before the first is made.
+    slots_directory : path, optional
+        With slots="disk": a directory on a quick, local disk. The process makes its own in it, for its user alone, and
+        removes it when the schedule is closed; default the system's directory for temporary files. If the disk is
+        full, `Error` is raised and model and optimizer are left as they are.
     device_losses : bool, optional
         Whether losses are on a device; default: whether the parameters are.
     on_outage : "auto", "fallback" or "raise"
@@ -177,6 +184,7 @@ class Schedule(GuardedSchedule):
         also: Sequence[object] = (),
         rng: bool = False,
         slots: str = "device",
+        slots_directory: str | os.PathLike[str] | None = None,
         device_losses: bool | None = None,
         on_outage: str = "auto",
         connect_timeout: float = 10.0,
@@ -185,7 +193,7 @@ class Schedule(GuardedSchedule):
         takeover: bool = False,
         resume: Mapping[str, Any] | None = None,
     ) -> None:
-        _check_choice("slots", slots, ("device", "host"))
+        _check_choice("slots", slots, ("device", "host", "disk"))
         _check_choice("on_outage", on_outage, ON_OUTAGE)
         module = model if isinstance(model, nn.Module) else nn.ModuleList(model)
         _refuse_unsupported(module, optimizer)
@@ -229,7 +237,8 @@ class Schedule(GuardedSchedule):
             restart=restart,
             takeover=takeover,
         )
-        super().__init__(request, TorchSlots(module, optimizer, also, rng, slots == "host"))
+        self._torch_slots = TorchSlots(module, optimizer, also, rng, _store(slots, slots_directory))
+        super().__init__(request, self._torch_slots)
         if resume is None:
             self._open()
         else:
@@ -282,6 +291,11 @@ class Schedule(GuardedSchedule):
             self._device.drain()
         super().load_state_dict(plain)
 
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        super().close(timeout)
+        self._torch_slots.close()
+
+    close.__doc__ = BaseSchedule.close.__doc__
     state_dict.__doc__ = BaseSchedule.state_dict.__doc__
     load_state_dict.__doc__ = BaseSchedule.load_state_dict.__doc__
 
@@ -330,6 +344,16 @@ def _refuse_unsupported(module: nn.Module, optimizer: Optimizer) -> None:
         raise Unsupported(
             "Training with several processes is not supported by this release: every rank would open the job."
         )
+
+
+def _store(slots: str, directory: str | os.PathLike[str] | None) -> Store:
+    if slots == "disk":
+        from autolrs._disk import DiskStore  # needs Unix
+
+        return DiskStore(directory)
+    if directory is not None:
+        raise ValueError(f'slots_directory needs slots="disk", not {slots!r}')
+    return MemoryStore(on_host=slots == "host")
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
