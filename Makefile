@@ -2,6 +2,7 @@
 # make test    Rust and Python tests, real processes included
 # make test-frameworks   the Python client with the newest PyTorch, Lightning, transformers, Keras and JAX: installs
 #              what tests/frameworks/requirements.txt pins into .venv-frameworks (6 GB)
+# make test-gpu   the tests of device losses on a CUDA GPU, with the PyTorch of .venv-frameworks; fails where there is none
 # make torture 1000 times kill -9 of servers and trainers at every point of a job's life, 50 times of a PyTorch training:
 #              lost reports, changed decisions, stuck jobs; some minutes. TORTURE_SEED=2 draws other points
 # make fuzz    libFuzzer on every fuzz target, FUZZ_SECONDS (3600) on each; prints executions and finds
@@ -29,7 +30,7 @@ SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-python test-frameworks torture check fmt bench bench-policies bench-convergence example-candle docs wheel package clean fuzz server server-release
+.PHONY: help demo test test-rust test-python test-frameworks test-gpu torture check fmt bench bench-policies bench-convergence example-candle docs wheel package clean fuzz server server-release
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .venv
@@ -52,7 +53,7 @@ TORTURE_SEED := 1
 FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 FRAMEWORKS_CLIENT_STAMP := $(FRAMEWORKS)/.client
 # The tests of `make test` that also say something on the newest PyTorch.
-TORCH_TESTS := python-client/tests $(addprefix tests/python/test_,$(addsuffix .py,training resume validation replay open_budget fine_tuning rms_decay))
+TORCH_TESTS := python-client/tests $(addprefix tests/python/test_,$(addsuffix .py,training resume validation replay open_budget fine_tuning rms_decay device_losses trainer_state))
 CLIENT_SOURCES := Cargo.lock $(shell find client-rs proto server/core python-client -name '*.rs' -o -name Cargo.toml) python-client/pyproject.toml
 
 help:
@@ -73,6 +74,10 @@ test-python: server $(CLIENT_STAMP)
 
 test-frameworks: server $(FRAMEWORKS_CLIENT_STAMP)
 	AUTOLRS_BIN=$(TARGET)/debug/autolrs $(FRAMEWORKS)/bin/python -m pytest -c python-client/pyproject.toml $(TORCH_TESTS) tests/frameworks
+
+test-gpu: server $(FRAMEWORKS_CLIENT_STAMP)
+	$(FRAMEWORKS)/bin/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("make test-gpu: PyTorch finds no CUDA GPU here, so nothing was tested")'
+	AUTOLRS_TEST_DEVICE=cuda AUTOLRS_BIN=$(TARGET)/debug/autolrs $(FRAMEWORKS)/bin/python -m pytest -c python-client/pyproject.toml tests/python/test_device_losses.py
 
 torture: server $(CLIENT_STAMP) $(TORTURE_STAMP)
 	cargo build --locked -p autolrs-tests --bins
