@@ -113,6 +113,11 @@ class History:
     def __len__(self) -> int:
         return len(self._lr)
 
+    @property
+    def losses_known(self) -> int:
+        """Number of the oldest steps whose losses have arrived: all, or on a device all but the last few."""
+        return min(len(self._loss), len(self._lr))
+
     @overload
     def __getitem__(self, index: int) -> Step: ...
     @overload

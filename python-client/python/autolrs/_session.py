@@ -98,6 +98,11 @@ class BaseSchedule(Follower):
                 "Schedule, with restart=True or another name."
             )
 
+    def _begin_loop(self) -> None:
+        """The first step of a loop that a framework owns is about to be made."""
+        self._refresh()
+        self._begin_steps()
+
     def _report(self, loss: float) -> None:
         """One step was run, with this loss, which is on the host: sets the LR of the next, or the next directive."""
         if not self._live:

@@ -261,8 +261,7 @@ class Schedule(GuardedSchedule):
             self._device.add(loss)
             code = self._tick()
         self._history.add_lr(self._lr)
-        if not self._groups.untouched():
-            self._groups.reclaim()
+        self._hold_lr()
         if code:
             self._after_step(code)
 
@@ -298,6 +297,11 @@ class Schedule(GuardedSchedule):
     close.__doc__ = BaseSchedule.close.__doc__
     state_dict.__doc__ = BaseSchedule.state_dict.__doc__
     load_state_dict.__doc__ = BaseSchedule.load_state_dict.__doc__
+
+    def _hold_lr(self) -> None:
+        """Just before `optimizer.step()`, where a framework tells us: the schedule's LR is in force."""
+        if not self._groups.untouched():
+            self._groups.reclaim()
 
     def _apply_lr(self, lr: float) -> None:
         self._groups.put(lr)
