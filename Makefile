@@ -8,7 +8,8 @@
 # make fuzz    libFuzzer on every fuzz target, FUZZ_SECONDS (3600) on each; prints executions and finds
 # make check   format, lints, docs, types, licences, proto
 # make fmt     formats Rust and Python
-# make bench   speed of the server's parts, of a decision over the wire, of step();
+# make bench   speed of the server's parts, of a decision over the wire, of step(), of slots
+#              beside a plain copy, and the client's share of a training's time;
 #              BENCH_ROWS=tests/bench/rows.jsonl keeps the rows
 # make bench-policies   every policy on surfaces with a known optimum: final loss, regret, overhead;
 #              BENCH_ROWS=tests/bench/policies.jsonl keeps the rows
@@ -53,7 +54,7 @@ TORTURE_SEED := 1
 FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 FRAMEWORKS_CLIENT_STAMP := $(FRAMEWORKS)/.client
 # The tests of `make test` that also say something on the newest PyTorch.
-TORCH_TESTS := python-client/tests $(addprefix tests/python/test_,$(addsuffix .py,training resume validation replay open_budget fine_tuning rms_decay device_losses trainer_state))
+TORCH_TESTS := python-client/tests $(addprefix tests/python/test_,$(addsuffix .py,training resume validation replay open_budget fine_tuning rms_decay device_losses trainer_state migration interrupts))
 CLIENT_SOURCES := Cargo.lock $(shell find client-rs proto server/core python-client -name '*.rs' -o -name Cargo.toml) python-client/pyproject.toml
 
 help:
@@ -106,8 +107,7 @@ fmt: $(VENV_STAMP)
 
 bench: server-release $(CLIENT_STAMP) $(BENCH_STAMP)
 	cargo build --locked --release -p autolrs-tests --bin autolrs-bench
-	$(BIN)/python tests/bench/run.py $(TARGET)/release/autolrs-bench $(BENCH_ROWS)
-	AUTOLRS_BIN=$(TARGET)/release/autolrs $(BIN)/python tests/python/bench_step.py
+	AUTOLRS_BIN=$(TARGET)/release/autolrs $(BIN)/python tests/bench/run.py $(TARGET)/release/autolrs-bench $(BENCH_ROWS)
 
 bench-policies:
 	cargo bench --locked --quiet -p autolrs-core --bench policies -- $(abspath $(BENCH_ROWS))

@@ -5,7 +5,10 @@
 //!   losses.
 //! - `wire`: last report of a trial -> next directive through the real server on sled; one `fdatasync` of the same
 //!   disk; the same messages through a server that answers at once (the bare echo). Taken in turn, call by call.
+//! - `steps`: one step of a trainer, off a directive's end, with its loss at hand and with losses that come eight at a
+//!   time; the mean of 160 calls each.
 
+use autolrs_client::{ConstantOptions, Handle, JobSpec, PolicySpec, Session, SessionConfig, Status as Step};
 use autolrs_core::{
     forecast::{Forecaster, LossKind, LossWindow},
     search::{Acquisition, Bounds, Measured, Outcome, fit_map, maximize, standardise},
@@ -30,6 +33,7 @@ const ROUNDS: usize = 400;
 async fn main() {
     compute();
     wire().await;
+    steps().await;
 }
 
 fn compute() {
@@ -94,6 +98,47 @@ async fn wire() {
     for (name, times) in ["decision", "fdatasync", "bare_echo"].into_iter().zip(&times) {
         row(name, times);
     }
+}
+
+async fn steps() {
+    const CALLS: usize = 160;
+    let server = Server::start().await;
+    let at_hand = constant(&server, "at-hand", 1).await;
+    let times = timed(|| {
+        for _ in 0..CALLS {
+            black_box(at_hand.record(black_box(1.0)));
+        }
+    });
+    row("step_rust", &per_call(&times, CALLS));
+    let late = constant(&server, "late", 8).await;
+    let times = timed(|| {
+        for _ in 0..CALLS {
+            if late.tick() == Step::WantLosses {
+                late.losses(black_box(&[1.0; 8]));
+            }
+        }
+    });
+    row("step_rust_losses_by_8", &per_call(&times, CALLS));
+}
+
+/// A session within a directive that outlasts the measurement.
+async fn constant(server: &Server, name: &str, switch_every: u64) -> Handle {
+    let spec = JobSpec {
+        total_steps: Some(65_536),
+        fallback_lr: Some(0.1),
+        switch_every: Some(switch_every),
+        guard: Some(false),
+        policy: Some(PolicySpec::Constant(ConstantOptions::default())),
+        ..JobSpec::default()
+    };
+    let config = SessionConfig { server: server.url(), token: None, ..SessionConfig::new(name, spec) };
+    let session = Session::open(config).await.expect("a session");
+    session.take_slot_ops();
+    (*session).clone()
+}
+
+fn per_call(times: &[f64], calls: usize) -> Vec<f64> {
+    times.iter().map(|time| time / calls as f64).collect()
 }
 
 fn timed(mut work: impl FnMut()) -> Vec<f64> {
