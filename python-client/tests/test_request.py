@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,17 @@ def test_host_losses(loss: object) -> None:
     assert host_value(loss) == 1.5  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="use loss.mean"):
         host_value(torch.ones(3))
+
+
+def test_a_loss_with_its_graph_is_read_without_a_warning() -> None:
+    loss = (torch.ones(1, requires_grad=True) * 1.5).sum()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.set_warn_always(True)
+        try:
+            assert host_value(loss) == 1.5
+        finally:
+            torch.set_warn_always(False)
 
 
 def test_device_losses_arrive_in_order_and_are_read_late(monkeypatch: pytest.MonkeyPatch) -> None:
