@@ -22,7 +22,6 @@ TARGETS = {
     "forecast_100_losses": "<= 150 us",
     "decision": "p50 <= 0.6 ms + one fdatasync",
     "step_rust": "<= 200 ns",
-    "step_rust_losses_by_8": "<= 200 ns",
     "step_python_float": "<= 2 us",
     "step_python_tensor": "<= 2 us",
     "step_python_tensor_by_8": "<= 2 us",

@@ -5,10 +5,9 @@
 //!   losses.
 //! - `wire`: last report of a trial -> next directive through the real server on sled; one `fdatasync` of the same
 //!   disk; the same messages through a server that answers at once (the bare echo). Taken in turn, call by call.
-//! - `steps`: one step of a trainer, off a directive's end, with its loss at hand and with losses that come eight at a
-//!   time; the mean of 160 calls each.
+//! - `steps`: one step of a trainer, off a directive's end; the mean of 100 calls.
 
-use autolrs_client::{ConstantOptions, Handle, JobSpec, PolicySpec, Session, SessionConfig, Status as Step};
+use autolrs_client::{ConstantOptions, JobSpec, PolicySpec, Session, SessionConfig, Status as Step};
 use autolrs_core::{
     forecast::{Forecaster, LossKind, LossWindow},
     search::{Acquisition, Bounds, Measured, Outcome, fit_map, maximize, standardise},
@@ -101,44 +100,47 @@ async fn wire() {
 }
 
 async fn steps() {
-    const CALLS: usize = 160;
     let server = Server::start().await;
-    let at_hand = constant(&server, "at-hand", 1).await;
-    let times = timed(|| {
-        for _ in 0..CALLS {
-            black_box(at_hand.record(black_box(1.0)));
-        }
-    });
-    row("step_rust", &per_call(&times, CALLS));
-    let late = constant(&server, "late", 8).await;
-    let times = timed(|| {
-        for _ in 0..CALLS {
-            if late.tick() == Step::WantLosses {
-                late.losses(black_box(&[1.0; 8]));
-            }
-        }
-    });
-    row("step_rust_losses_by_8", &per_call(&times, CALLS));
+    let at_hand = constant(&server).await;
+    row("step_rust", &step_times(&at_hand, |session| session.record(black_box(1.0))).await);
 }
 
-/// A session within a directive that outlasts the measurement.
-async fn constant(server: &Server, name: &str, switch_every: u64) -> Handle {
+/// The mean time of a step, round by round. The steps around a directive's end, where the server is asked, are run but
+/// not timed.
+async fn step_times(session: &Session, step: impl Fn(&Session) -> Step) -> Vec<f64> {
+    const CALLS: u64 = 100;
+    let mut times = Vec::new();
+    while times.len() < ROUNDS {
+        let before = session.snapshot();
+        if before.steps - before.offset > CALLS {
+            let start = Instant::now();
+            for _ in 0..CALLS {
+                black_box(step(session));
+            }
+            times.push(start.elapsed().as_secs_f64() / CALLS as f64);
+            assert_eq!(session.snapshot().offset, before.offset + CALLS, "every step counts");
+        } else {
+            while step(session) != Step::Ended {}
+            session.next().await.expect("the next directive");
+            session.take_slot_ops();
+        }
+    }
+    times
+}
+
+/// A session of a job that outlasts the measurement.
+async fn constant(server: &Server) -> Session {
     let spec = JobSpec {
         total_steps: Some(65_536),
         fallback_lr: Some(0.1),
-        switch_every: Some(switch_every),
         guard: Some(false),
         policy: Some(PolicySpec::Constant(ConstantOptions::default())),
         ..JobSpec::default()
     };
-    let config = SessionConfig { server: server.url(), token: None, ..SessionConfig::new(name, spec) };
+    let config = SessionConfig { server: server.url(), token: None, ..SessionConfig::new("steps", spec) };
     let session = Session::open(config).await.expect("a session");
     session.take_slot_ops();
-    (*session).clone()
-}
-
-fn per_call(times: &[f64], calls: usize) -> Vec<f64> {
-    times.iter().map(|time| time / calls as f64).collect()
+    session
 }
 
 fn timed(mut work: impl FnMut()) -> Vec<f64> {
