@@ -53,6 +53,11 @@ class Server:
                 time.sleep(0.02)
         pytest.fail(f"the server did not start:\n{self.log()}")
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)

@@ -26,6 +26,7 @@ that is asked for. Catch `Error` for everything.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = [
     "AutoLRSWarning",
@@ -51,6 +52,16 @@ __all__ = [
 
 class Error(Exception):
     """Base of all errors of this package."""
+
+    def __reduce__(self) -> Any:
+        """Copies and other processes get message and attributes as they are."""
+        return _copy, (type(self), self.args, self.__dict__)
+
+
+def _copy(kind: type[Error], args: tuple[Any, ...], attributes: dict[str, Any]) -> Error:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ServerUnavailable(Error):

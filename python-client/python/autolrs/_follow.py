@@ -10,18 +10,22 @@ import os
 import warnings
 import weakref
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Protocol, Union
 
 from autolrs import _core
 from autolrs._exceptions import AutoLRSWarning, Error, OpenRefused, SessionActive
 from autolrs._history import SEARCH_PHASE, History
 from autolrs._interrupts import uninterrupted
+from autolrs._ranks import Channel, RankedSession, common_job
 from autolrs._replay import Replay
 from autolrs._spec import Request
 from autolrs._streams import Mark
 
 # What `_core.Session.record`, `tick` and `status` answer.
 GO_ON, LR_CHANGED, ENDED, WANT_LOSSES, VALIDATE = 0, 1, 2, 3, 4
+
+Session = Union[_core.Session, RankedSession]
 
 # Seconds that a schedule that was not closed may hold up the interpreter's exit.
 EXIT_TIMEOUT = 2.0
@@ -49,12 +53,20 @@ class Slots(Protocol):
         """Makes `content` both the slot and the live state."""
 
 
-class Follower(ABC):
-    """Holds the native session and does what its directives say, in order: slots, batches, LR."""
+# Steps of a checkpoint that the other ranks had not spoken of: directive, its losses before them, rank 0's own losses.
+Unheard = tuple[int, int, list[float]]
 
-    def __init__(self, request: Request, slots: Slots) -> None:
+
+class Follower(ABC):
+    """Holds the native session and does what its directives say, in order: slots, batches, LR.
+
+    With a `channel` to other ranks it does so on each of them, at the same steps.
+    """
+
+    def __init__(self, request: Request, slots: Slots, channel: Channel | None = None) -> None:
         self._request = request
         self._slots = slots
+        self._channel = channel
         self._history = History()
         self._slot_marks: dict[str, int] = {}
         # Where in the history the state of each slot was reached.
@@ -68,7 +80,7 @@ class Follower(ABC):
         # Those of them that an error has kept from being done.
         self._undone: list[tuple[str, str]] = []
         self._refused: OpenRefused | None = None
-        self._session: _core.Session | None = None
+        self._session: Session | None = None
         self._live = False
         self._waiting = False
         self._closed = False
@@ -86,7 +98,7 @@ class Follower(ABC):
 
     @abstractmethod
     def _pending_losses(self) -> list[float]:
-        """The losses that have not reached the session yet, in order."""
+        """The losses that have not reached the session yet, in order; they count as delivered from here on."""
 
     @abstractmethod
     def _measured_validation(self) -> float:
@@ -94,11 +106,13 @@ class Follower(ABC):
 
     # -- opening
 
-    def _open(self, resume: bytes | None = None) -> None:
+    def _open(self, resume: bytes | None = None, unheard: Unheard | None = None) -> None:
         """Opens the session. A refusal without a checkpoint is kept: `load_state_dict` may still bring one."""
         self._refused = None
+        if self._channel is not None:
+            self._request = replace(self._request, job=common_job(self._channel, self._request.job, resume))
         try:
-            self._session = self._connect(resume)
+            self._session = self._new_session(resume, unheard)
         except OpenRefused as refusal:
             if resume is not None:
                 raise
@@ -107,20 +121,36 @@ class Follower(ABC):
         session, pid = self._session, self._pid
         self._closed = False
         self._finalizer = weakref.finalize(self, _close_at_exit, session, pid)
-        self._record, self._tick = session.record, session.tick
+        self._tick = session.tick
+        if not isinstance(session, RankedSession):
+            self._record = session.record
         self._enter()
+
+    def _new_session(self, resume: bytes | None, unheard: Unheard | None) -> Session:
+        def connect() -> _core.Session:
+            session = self._connect(resume)
+            if unheard is not None:
+                seq, delivered, losses = unheard
+                if (session.seq, session.offset) == (seq, delivered):
+                    for loss in losses:
+                        session.record(loss)
+            return session
+
+        if self._channel is None:
+            return connect()
+        return RankedSession(self._channel, connect)
 
     def _connect(self, resume: bytes | None) -> _core.Session:
         try:
-            return self._new_session(resume, self._request.takeover)
+            return self._native(resume, self._request.takeover)
         except SessionActive as active:
             # A notebook's cell that is run again makes a second schedule in the process that holds the first.
             ours = active.same_host and (active.pid == os.getpid() or not _alive(active.pid))
             if not ours:
                 raise
-            return self._new_session(resume, takeover=True)
+            return self._native(resume, takeover=True)
 
-    def _new_session(self, resume: bytes | None, takeover: bool) -> _core.Session:
+    def _native(self, resume: bytes | None, takeover: bool) -> _core.Session:
         request = self._request
         return _core.Session(
             server=request.server,
@@ -138,7 +168,7 @@ class Follower(ABC):
             switch_every=request.switch_every,
         )
 
-    def _open_session(self) -> _core.Session:
+    def _open_session(self) -> Session:
         """The session; raises the refusal that was kept."""
         if self._refused is not None:
             raise self._refused
@@ -157,9 +187,9 @@ class Follower(ABC):
         while code in (WANT_LOSSES, VALIDATE):
             if code == VALIDATE:
                 self._set_lr(session.lr)
-                session.validation(self._measured_validation())
+                self._validate_now()
             elif not ripe:
-                session.losses(self._ripe_losses())
+                self._deliver(self._ripe_losses())
                 ripe = True
             else:  # the end, an operator waits, or a checkpoint has read losses out of turn
                 self._deliver_all()
@@ -180,10 +210,34 @@ class Follower(ABC):
         """The losses that are due at a switch point."""
         return self._pending_losses()
 
+    def _unheard_losses(self) -> list[float]:
+        """Those of `_pending_losses`, which stay pending."""
+        return []
+
+    def _deliver(self, losses: list[float]) -> None:
+        """Gives losses to the session, in order. All ranks do so at the same step: their mean counts."""
+        session = self._open_session()
+        if isinstance(session, RankedSession):
+            losses = session.exchange(losses, self._replay is None or self._replay.able)
+            if self._replay is not None and not session.can_replay:
+                self._replay.give_up()
+        else:
+            session.losses(losses)
+        for loss in losses:
+            self._history.add_loss(loss)
+
     def _deliver_all(self) -> None:
         pending = self._pending_losses()
         if pending and self._session is not None:
-            self._session.losses(pending)
+            self._deliver(pending)
+
+    def _validate_now(self) -> None:
+        """Answers the session, which asks for a validation loss."""
+        session = self._open_session()
+        if isinstance(session, RankedSession):
+            session.answer(self._measured_validation)
+        else:
+            session.validation(self._measured_validation())
 
     def _advance(self) -> None:
         """Waits for the next directive, or for the word to go on at a rung, and enters it. If that is interrupted, or
@@ -278,7 +332,7 @@ class Follower(ABC):
         warnings.warn(message, AutoLRSWarning, stacklevel=4)
 
 
-def _close_at_exit(session: _core.Session, pid: int) -> None:
+def _close_at_exit(session: Session, pid: int) -> None:
     if os.getpid() == pid:
         session.close(EXIT_TIMEOUT)
 

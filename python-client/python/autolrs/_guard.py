@@ -22,7 +22,8 @@ class GuardedSchedule(BaseSchedule):
 
         In a trial, FloatingPointError, OverflowError, AssertionError, and RuntimeError or ValueError whose message
         speaks of NaN or infinity, end the step with a NaN loss (the validation loss, if `validate` raised them).
-        Elsewhere they are raised.
+        Elsewhere they are raised; and so they are with several processes, where the others wait for this one's
+        gradients. There let the loss be NaN, and check numbers only `if not schedule.searching`.
         """
         return Guard(self)
 
@@ -52,6 +53,12 @@ class Guard:
         self._schedule._guards -= 1
         if not forgiven or len(self._schedule.history) != self._steps:
             return False  # a step that was complete: the error is another one's
+        if self._schedule._channel is not None:
+            self._schedule._warn(
+                "guarded() can't make this error of a trial a diverged loss: the other processes wait for this one's "
+                "gradients. Let the loss be NaN, and check numbers only `if not schedule.searching`."
+            )
+            return False
         self._schedule._diverged()
         return True
 

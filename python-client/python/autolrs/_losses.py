@@ -58,6 +58,35 @@ class DeviceLosses:
         self._collected = []
         return losses
 
+    def peek(self) -> list[float]:
+        """All of them, which stay; waits for the device."""
+        moving = self._moving.read() if self._moving is not None else []
+        return moving + _Transfer(self._collected).read()
+
+
+class HostLosses:
+    """The same for losses on the host: they are read at once, and due at every switch point."""
+
+    def __init__(self) -> None:
+        self._losses: list[float] = []
+
+    def add(self, loss: Loss) -> None:
+        """Keeps the loss of one more step."""
+        self._losses.append(loss if type(loss) is float else host_value(loss))
+
+    def ripe(self) -> list[float]:
+        """All of them."""
+        return self.drain()
+
+    def drain(self) -> list[float]:
+        """All of them."""
+        losses, self._losses = self._losses, []
+        return losses
+
+    def peek(self) -> list[float]:
+        """All of them, which stay."""
+        return list(self._losses)
+
 
 class _Transfer:
     """One copy to the host under way."""

@@ -37,6 +37,17 @@ class Replay:
                 self.stream.forward()
         self.stream.keep(searching and self._on)
 
+    @property
+    def able(self) -> bool:
+        """Whether the batches of a trial can be given again."""
+        return self._on and self.stream.able
+
+    def give_up(self) -> None:
+        """From here on every batch is a new one."""
+        if self._on:
+            self._on = False
+            self.stream.keep(False)
+
     def set_mark(self, slot: str, mark: Mark) -> None:
         """The slot came from a checkpoint that was written at `mark`."""
         self._marks[slot] = mark

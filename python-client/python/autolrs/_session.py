@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 from autolrs import _core
 from autolrs._exceptions import CheckpointMismatch, Error
-from autolrs._follow import EXIT_TIMEOUT, Follower
+from autolrs._follow import EXIT_TIMEOUT, Follower, Unheard
 from autolrs._history import SEARCH_PHASE, History
 from autolrs._progress import Progress
+from autolrs._ranks import RankedSession
 from autolrs._replay import Replay
 from autolrs._saved import write
 from autolrs._spec import budget_of
@@ -241,7 +242,8 @@ class BaseSchedule(Follower):
         """Delivers what is still to be reported, for at most `timeout` seconds, and leaves the job."""
         if self._session is None or os.getpid() != self._pid:
             return
-        self._deliver_all()
+        if self._channel is None:  # else the other ranks may be elsewhere, or gone
+            self._deliver_all()
         self._finalizer.detach()
         delivered = self._session.flush(timeout)
         self._session.close(timeout if delivered else 0.0)
@@ -257,17 +259,23 @@ class BaseSchedule(Follower):
         """What a checkpoint file needs to go on here.
 
         During a search it holds the state of model and optimizer at the search's start: loading it puts them back
-        there and the search starts again.
+        there and the search starts again. Of several processes save rank 0's, at any time, and load it on every rank.
         """
         session = self._open_session()
-        self._deliver_all()
-        core = session.export_state()
+        unheard: Unheard | None = None
+        if isinstance(session, RankedSession):
+            core = session.export_delivered()
+            unheard = (session.seq, session.delivered, self._unheard_losses())
+        else:
+            self._deliver_all()
+            core = session.export_state()
         slot = session.export_slot()
         mark = self._replay.mark(slot) if self._replay is not None else self._start
         return {
             "version": STATE_VERSION,
             "job": self.job,
             "core": core,
+            "unheard": None if unheard is None or slot is not None else list(unheard),
             "slot": slot,
             "content": self._slots.content(slot) if slot is not None else None,
             "stream": [mark.position, mark.number_of_pass, mark.state],
@@ -285,6 +293,11 @@ class BaseSchedule(Follower):
                 f"This checkpoint of a schedule has version {state.get('version')!r}; this release reads "
                 f"version {STATE_VERSION}."
             )
+        if not state["core"]:
+            raise CheckpointMismatch(
+                "This state of a schedule was taken on another rank than 0, which holds none: save rank 0's, and load "
+                "it on every rank."
+            )
         if self._session is not None:
             self._finalizer.detach()
             self._session.close(EXIT_TIMEOUT)
@@ -301,7 +314,10 @@ class BaseSchedule(Follower):
         if self._adopted is not None:
             self._slots.adopt(self._adopted, state["content"])
             self._slot_marks[self._adopted] = self._history.mark()
-        self._open(resume=state["core"])
+        unheard = state.get("unheard")
+        for loss in unheard[2] if unheard is not None else ():
+            self._history.add_loss(loss)
+        self._open(state["core"], unheard)
 
     def __reduce__(self) -> Any:
         raise TypeError(

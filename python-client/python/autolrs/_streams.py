@@ -54,6 +54,11 @@ class Stream(ABC):
         """Goes on at the same place with a new iterator of the loader: an interrupt may have killed the workers of the
         old one."""
 
+    @property
+    def able(self) -> bool:
+        """Whether it can go back to a mark."""
+        return True
+
 
 def open_stream(loader: Any, accumulate: int, replay: str, replay_mb: float, start: Mark) -> Stream:
     """The stream for what the user passed to `steps()`."""
@@ -151,6 +156,10 @@ class KeptStream(Stream):
 
     def forward(self) -> None:
         self._position = self._furthest
+
+    @property
+    def able(self) -> bool:
+        return self._limit > 0
 
     def keep(self, on: bool) -> None:
         self._keeping = on and self._limit > 0
@@ -286,6 +295,10 @@ class Accumulated(Stream):
 
     def forward(self) -> None:
         self._stream.forward()
+
+    @property
+    def able(self) -> bool:
+        return self._stream.able
 
     def keep(self, on: bool) -> None:
         self._stream.keep(on)

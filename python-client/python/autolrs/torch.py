@@ -41,10 +41,11 @@ from autolrs._exceptions import (
     Unsupported,
 )
 from autolrs._families import lr_range_of
+from autolrs._gloo import channel_of_ranks, replica
 from autolrs._groups import GroupLRs, refuse_sharded, rms_decay_of
 from autolrs._guard import GuardedSchedule
 from autolrs._history import History, Step
-from autolrs._losses import DeviceLosses, host_value
+from autolrs._losses import DeviceLosses, HostLosses, host_value
 from autolrs._memory import MemoryStore
 from autolrs._saved import SavedSchedule, load_schedule, replay
 from autolrs._session import CLOSE_TIMEOUT, BaseSchedule
@@ -82,8 +83,8 @@ __all__ = [
 # Policies that try LRs and so need a range of them.
 _SEARCHING_POLICIES = ("scan", "paper", "staged")
 
-# Steps between switch points when losses are on a device: how long a loss may take to arrive.
-_DEVICE_SWITCH_EVERY = 8
+# Steps between switch points when losses are on a device or in several processes: how long one may take to arrive.
+_LATE_SWITCH_EVERY = 8
 
 
 class Schedule(GuardedSchedule):
@@ -195,8 +196,10 @@ class Schedule(GuardedSchedule):
     ) -> None:
         _check_choice("slots", slots, ("device", "host", "disk"))
         _check_choice("on_outage", on_outage, ON_OUTAGE)
-        module = model if isinstance(model, nn.Module) else nn.ModuleList(model)
-        _refuse_unsupported(module, optimizer)
+        models = [model] if isinstance(model, nn.Module) else list(model)
+        _refuse_unsupported(nn.ModuleList(models), optimizer)
+        # A checkpoint of several processes serves one as well.
+        module = replica(model) if isinstance(model, nn.Module) else nn.ModuleList(map(replica, models))
         self._optimizer = optimizer
         self._groups = GroupLRs(optimizer)
         if resume is not None:
@@ -209,9 +212,14 @@ class Schedule(GuardedSchedule):
                 options = {**(options or {}), "rms_decay": decay}
         if device_losses is None:
             device_losses = any(parameter.device.type != "cpu" for parameter in module.parameters())
-        self._device = DeviceLosses() if device_losses else None
+        channel = channel_of_ranks(connect_timeout + decision_timeout)
+        self._device: DeviceLosses | HostLosses | None = None
+        if device_losses:
+            self._device = DeviceLosses()
+        elif channel is not None:
+            self._device = HostLosses()
         self._validate = validate
-        self._evaluated = [module, *(part for part in also if isinstance(part, nn.Module))]
+        self._evaluated = [*models, *(part for part in also if isinstance(part, nn.Module))]
         request = Request(
             server=server_address(server),
             token=token_of(token),
@@ -232,13 +240,13 @@ class Schedule(GuardedSchedule):
             on_outage=on_outage,
             connect_timeout=connect_timeout,
             decision_timeout=decision_timeout,
-            switch_every=_DEVICE_SWITCH_EVERY if device_losses else 1,
+            switch_every=1 if self._device is None else _LATE_SWITCH_EVERY,
             validate=validate is not None,
             restart=restart,
             takeover=takeover,
         )
         self._torch_slots = TorchSlots(module, optimizer, also, rng, _store(slots, slots_directory))
-        super().__init__(request, self._torch_slots)
+        super().__init__(request, self._torch_slots, channel)
         if resume is None:
             self._open()
         else:
@@ -247,8 +255,9 @@ class Schedule(GuardedSchedule):
     def step(self, loss: float | Tensor) -> None:
         """Reports the loss of one optimizer step and sets the LR of the next.
 
-        Call it once after every `optimizer.step()`. Waits for the server only where a directive ends. A loss on a
-        device is not read at once; don't overwrite its tensor in place within the next 16 steps.
+        Call it once after every `optimizer.step()`, in each of several processes with its own loss. Waits for the
+        server only where a directive ends. A loss on a device is not read at once; don't overwrite its tensor in place
+        within the next 16 steps.
         """
         if not self._live:
             self._not_live()
@@ -318,15 +327,13 @@ class Schedule(GuardedSchedule):
             raise
 
     def _ripe_losses(self) -> list[float]:
-        return self._arrived(self._device.ripe() if self._device is not None else [])
+        return self._device.ripe() if self._device is not None else []
 
     def _pending_losses(self) -> list[float]:
-        return self._arrived(self._device.drain() if self._device is not None else [])
+        return self._device.drain() if self._device is not None else []
 
-    def _arrived(self, losses: list[float]) -> list[float]:
-        for loss in losses:
-            self._history.add_loss(loss)
-        return losses
+    def _unheard_losses(self) -> list[float]:
+        return self._device.peek() if self._device is not None else []
 
     def _diverged(self) -> None:
         """Its gradients are of no use either."""
@@ -342,11 +349,6 @@ def _refuse_unsupported(module: nn.Module, optimizer: Optimizer) -> None:
     if kinds & sharded:
         raise Unsupported(
             "Sharded models (FSDP, ZeRO) can't be put back after a trial by this release. Use a replicated model."
-        )
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-        raise Unsupported(
-            "Training with several processes is not supported by this release: every rank would open the job."
         )
 
 
