@@ -233,12 +233,7 @@ class Schedule(BaseSchedule):
         return float(self._validate(self._slots.live))
 
     def _ripe_losses(self) -> list[float]:
-        return self._arrived(self._late.ripe() if self._late is not None else [])
+        return self._late.ripe() if self._late is not None else []
 
     def _pending_losses(self) -> list[float]:
-        return self._arrived(self._late.drain() if self._late is not None else [])
-
-    def _arrived(self, losses: list[float]) -> list[float]:
-        for loss in losses:
-            self._history.add_loss(loss)
-        return losses
+        return self._late.drain() if self._late is not None else []
