@@ -9,7 +9,7 @@ use autolrs_proto::v1::{
 use autolrs_tests::{
     command::{Ran, autolrs},
     proxy::{Forge, Proxy, Side},
-    server::Server,
+    server::{Server, built},
 };
 use serde_json::Value;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -298,6 +298,23 @@ async fn a_server_that_breaks_a_promise_is_found_out() {
         }
     }
     assert!(missed.is_empty(), "not found out:\n{}", missed.join("\n"));
+}
+
+#[tokio::test]
+async fn our_rust_client_keeps_every_promise() {
+    let program = built("examples/conformance");
+    let program = program.to_str().expect("a path of letters");
+    let ran = autolrs(["conformance", "--client", "--output", "json", "--", program]).await;
+    let report: Value = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+    let counts = (&report["failed"], &report["skipped"], ran.code);
+    assert_eq!(counts, (&0.into(), &0.into(), Some(0)), "{report}");
+}
+
+#[tokio::test]
+async fn a_program_that_does_nothing_is_found_out() {
+    let ran = autolrs(["conformance", "--client", "--only", "slots", "--", "true"]).await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.out.contains("OpenSession on the server of AUTOLRS_SERVER"), "{}", ran.out);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! `autolrs conformance`: whether a server, or a client, keeps what the protocol promises. The half for servers plays a
 //! trainer and an operator; the half for clients plays a server for a small training program.
 
+mod client;
 mod segment;
 mod server;
 mod verdict;
@@ -12,19 +13,23 @@ use super::{
 };
 use crate::exit;
 use clap::Args;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ffi::OsString};
 pub(super) use verdict::Broken;
 use verdict::Verdict;
 
 /// What the command promises.
 const FORMS: &str = "\
-Checks a server that speaks the protocol autolrs.v1 by playing a trainer and an operator. The jobs that it makes are \
+`autolrs conformance --server URL` checks a server that speaks the protocol autolrs.v1 by playing a trainer and an \
+operator. The jobs that it makes are \
 named conformance-RUN-N, have the label autolrs-conformance=RUN, and are cancelled and deleted at the end, also after \
 Ctrl-C; no other job is touched.
 
+`autolrs conformance --client -- COMMAND ARGS...` checks a client: it starts COMMAND once for every check, with a server \
+of its own in AUTOLRS_SERVER and a job in AUTOLRS_JOB. What the program must train is said in proto/README.md.
+
 The exit code is 0 if every check passed or was skipped, 1 if one failed or something of it was left on the server.
 
-Output: `table` is for people and may change. `json` is for programs and only grows: {\"checks\": [{\"half\", \"name\", \
+Output: `table` is for people and may change. `json` is for programs and only grows: {\"checks\": [{\"half\": \"server\" or \"client\", \"name\", \
 \"place\", \"promise\", \"outcome\": \"pass\", \"fail\" or \"skip\", \"expected\", \"came\", \"reason\"}], \"passed\", \
 \"failed\", \"skipped\", \"left\": [what could not be removed]}.";
 
@@ -35,6 +40,12 @@ pub struct ConformanceArgs {
     /// The server to check.
     #[command(flatten)]
     target: Target,
+    /// Check a client instead: the command after `--`.
+    #[arg(long, requires = "command", conflicts_with = "server")]
+    client: bool,
+    /// A program that trains the toy problem.
+    #[arg(last = true, requires = "client", value_name = "COMMAND")]
+    command: Vec<OsString>,
     /// Run this check alone; may be repeated.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
@@ -50,12 +61,14 @@ pub struct ConformanceArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Half {
     Server,
+    Client,
 }
 
 impl Half {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Server => "server",
+            Self::Client => "client",
         }
     }
 }
@@ -133,19 +146,26 @@ impl ConformanceError {
 /// # Errors
 /// See [`ConformanceError`].
 pub fn run(args: &ConformanceArgs) -> Result<(), ConformanceError> {
-    let all: Vec<Promise> = server::CHECKS.iter().map(|check| check.promise).collect();
+    let servers = server::CHECKS.iter().map(|check| check.promise);
+    let clients = client::CHECKS.iter().map(|check| check.promise);
     if args.list {
+        let all: Vec<Promise> = servers.chain(clients).collect();
         return Ok(print(&match args.output {
             Output::Table => render::conformance::list(&all),
             Output::Json => render::conformance::list_json(&all),
         })?);
     }
-    let names: BTreeSet<&str> = all.iter().map(|promise| promise.name).collect();
+    let half: Vec<Promise> = if args.client { clients.collect() } else { servers.collect() };
+    let names: BTreeSet<&str> = half.iter().map(|promise| promise.name).collect();
     if let Some(unknown) = args.only.iter().find(|name| !names.contains(name.as_str())) {
         return Err(ConformanceError::Unknown(unknown.clone()));
     }
     let chosen = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     let ran = block_on(async {
+        if args.client {
+            let checks = client::CHECKS.iter().filter(|check| chosen(check.promise.name));
+            return client::run(&args.command, checks, interrupt()).await;
+        }
         let checks = server::CHECKS.iter().filter(|check| chosen(check.promise.name));
         server::run(&args.target, checks, interrupt()).await
     })?;
