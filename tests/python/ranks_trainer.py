@@ -81,7 +81,7 @@ def main(arguments: argparse.Namespace) -> None:
         job=arguments.job,
         resume=None if saved is None else saved["schedule"],
     )
-    apart = (rank - (size - 1) / 2) / 2 if arguments.apart else 0.0
+    sign = (1 if rank % 2 == 0 else -1) if arguments.apart else 0
     faulty = attempt == 0 and rank == arguments.rank
     if attempt == 0 and arguments.fault == "raise" and not faulty:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is to end by itself
@@ -97,6 +97,7 @@ def main(arguments: argparse.Namespace) -> None:
                 raise ValueError("on purpose")
             if rank == arguments.slow and count % 40 == 0:
                 time.sleep(0.1)
+            apart = sign * (schedule.total_step * 37 % 11) / 8  # cancels out without rounding
             schedule.step(trainer.train_step(parallel, optimizer, batch).item() + apart)
             if rank == 0 and count % 13 == 0:
                 trainer.save(checkpoint, model, optimizer, schedule)
