@@ -24,7 +24,6 @@ import torch
 from torch import nn
 
 import autolrs.torch as autolrs
-from autolrs._slots import TorchSlots
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "tests/python"), str(ROOT / "python-client/examples")]
@@ -44,7 +43,7 @@ def measurements() -> Times:
     """Every row's times, by name."""
     torch.set_num_threads(1)
     with server() as address:
-        return {**step_times(address), **slot_times(), **run_shares(address)}
+        return {**step_times(address), **slot_times(address), **run_shares(address)}
 
 
 @contextmanager
@@ -86,13 +85,14 @@ def calls(call: Callable[[Any], None], argument: Any) -> list[float]:
     return times
 
 
-def slot_times() -> Times:
+def slot_times(address: str) -> Times:
     """Ours and the plain copy in turn, round by round."""
     model = nn.Sequential(*(nn.Linear(1024, 1024) for _ in range(8)))
     optimizer = torch.optim.Adam(model.parameters())
     model(torch.randn(4, 1024)).sum().backward()
     optimizer.step()
-    slots = TorchSlots(model, optimizer, also=(), rng=False, on_host=False)
+    schedule = autolrs.Schedule(optimizer, model, 100, server=address, job="slots", policy="constant", guard=False)
+    slots = schedule._slots
     plain: Any = None
 
     def save_plain() -> None:
