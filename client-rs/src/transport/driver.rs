@@ -8,7 +8,6 @@ use crate::session::Due;
 use autolrs_core::job::Report;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
-use tower::retry::backoff::Backoff;
 
 /// Losses are reported once in this time.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -39,7 +38,7 @@ pub(super) async fn drive(shared: Arc<Shared>, mut link: Link) {
             }
         } else {
             tokio::select! {
-                () = pause.next_backoff() => {}
+                () = link.pause(&mut pause) => {}
                 () = shared.closed() => {}
             }
         }

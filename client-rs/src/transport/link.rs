@@ -20,9 +20,12 @@ use tonic::{
     metadata::{Ascii, MetadataValue},
     transport::{Channel, ClientTlsConfig, Endpoint},
 };
+use tower::retry::backoff::{Backoff, ExponentialBackoff};
 
 /// Failures in a row after which the channel is made anew: a channel can stay stuck after the server's GOAWAY.
 const FAILURES_BEFORE_RECONNECT: u32 = 2;
+/// A server that asks for more is not believed.
+const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(60);
 /// Below the 60 s after which load balancers drop a silent connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +42,8 @@ pub(super) struct Link {
     token: Option<MetadataValue<Ascii>>,
     channel: Option<Channel>,
     failures: u32,
+    /// How long the server asked to be left alone, when it last refused.
+    retry_delay: Duration,
 }
 
 /// Why a report was not answered.
@@ -78,6 +83,7 @@ impl Link {
             token: token.map_err(|_| Error::Unauthenticated("it has characters that no token has".into()))?,
             channel: None,
             failures: 0,
+            retry_delay: Duration::ZERO,
         })
     }
 
@@ -160,7 +166,7 @@ impl Link {
         };
         match answer {
             Ok(response) => {
-                self.failures = 0;
+                (self.failures, self.retry_delay) = (0, Duration::ZERO);
                 Ok(response.into_inner())
             }
             Err(status) => Err(self.failed(&status)),
@@ -169,6 +175,7 @@ impl Link {
 
     fn failed(&mut self, status: &Status) -> Failure {
         let failure = Failure::new(status, &self.server, &self.job);
+        self.retry_delay = failure.retry_delay.unwrap_or_default().min(LONGEST_RETRY_DELAY);
         if failure.reason.is_none() && failure.error.is_transient() {
             self.failures += 1;
         }
@@ -177,6 +184,13 @@ impl Link {
             self.channel = None;
         }
         failure
+    }
+
+    /// The pause before the next attempt: what the server asked for, then that of the back-off, which spreads those who
+    /// were asked at once.
+    pub(super) async fn pause(&self, backoff: &mut ExponentialBackoff) {
+        tokio::time::sleep(self.retry_delay).await;
+        backoff.next_backoff().await;
     }
 
     fn channel(&mut self) -> Channel {

@@ -19,7 +19,6 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-use tower::retry::backoff::Backoff;
 
 /// A call is tried at least once, however little time is left.
 const SHORTEST_DEADLINE: Duration = Duration::from_millis(1);
@@ -100,7 +99,7 @@ async fn persist(link: &mut Link, config: &SessionConfig, ask: &mut Ask) -> Resu
             ask.takeover = true;
             continue;
         }
-        if !error.is_transient() || tokio::time::timeout_at(until, backoff.next_backoff()).await.is_err() {
+        if !error.is_transient() || tokio::time::timeout_at(until, link.pause(&mut backoff)).await.is_err() {
             return Err(error);
         }
     }

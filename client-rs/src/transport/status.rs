@@ -3,7 +3,7 @@
 use super::holder;
 use crate::{error::Error, session::Refused};
 use autolrs_proto::{ERROR_DOMAIN, v1::ErrorReason};
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -11,6 +11,8 @@ use tonic_types::StatusExt;
 pub(super) struct Failure {
     pub(super) reason: Option<ErrorReason>,
     pub(super) error: Error,
+    /// How long the server asks to be left alone.
+    pub(super) retry_delay: Option<Duration>,
     code: Code,
 }
 
@@ -24,7 +26,8 @@ impl Failure {
             Some(reason) => by_reason(reason, status, server, job, &metadata),
             None => by_code(status, server, job),
         };
-        Self { reason, error, code: status.code() }
+        let retry_delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        Self { reason, error, retry_delay, code: status.code() }
     }
 
     /// What the session machine must be told; none: trying again may help.

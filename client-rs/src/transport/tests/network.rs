@@ -10,7 +10,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use std::{convert::Infallible, future::pending, io, sync::Arc, time::Duration};
 use tokio::io::{DuplexStream, duplex};
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
+use tonic_types::{ErrorDetails, StatusExt};
 
 const BUFFER: usize = 1 << 16;
 
@@ -35,6 +36,8 @@ pub(super) enum Answer {
     Never,
     /// UNAVAILABLE.
     Unavailable,
+    /// UNAVAILABLE, with the wish to be left alone for a time.
+    Later(Duration),
     /// A message, after a time.
     After(Duration, Vec<u8>),
 }
@@ -100,6 +103,10 @@ async fn respond(
     match answer(method) {
         Answer::Never => pending().await,
         Answer::Unavailable => Ok(Status::unavailable("the store is away").into_http()),
+        Answer::Later(time) => {
+            let wish = ErrorDetails::with_retry_info(Some(time));
+            Ok(Status::with_error_details(Code::Unavailable, "the store is away", wish).into_http())
+        }
         Answer::After(time, message) => {
             tokio::time::sleep(time).await;
             Ok(framed(&message))

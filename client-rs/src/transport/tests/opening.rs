@@ -7,6 +7,10 @@ use crate::{
 };
 use autolrs_core::spec::{JobSpec, PolicySpec, WsdOptions};
 use autolrs_proto::v1::CreateJobResponse;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::SeqCst},
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -54,4 +58,19 @@ async fn a_server_that_falls_silent_between_two_calls_gets_no_more_time() {
     let error = open(&config(OnOutage::Auto), |config| network.link(config)).await.err().unwrap();
     assert!(matches!(error, Error::ServerUnavailable { .. }), "{error}");
     assert_waited(began, CONNECT_TIMEOUT, "the second call");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_for_time_is_given_it_at_the_start_too() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = calls.clone();
+    let network = Network::answers(move |_| {
+        counted.fetch_add(1, SeqCst);
+        Answer::Later(CONNECT_TIMEOUT / 4)
+    });
+    let began = Instant::now();
+    let error = open(&config(OnOutage::Auto), |config| network.link(config)).await.err().unwrap();
+    assert!(matches!(error, Error::ServerUnavailable { .. }), "{error}");
+    assert_waited(began, CONNECT_TIMEOUT, "asked for time");
+    assert!((2..=4).contains(&calls.load(SeqCst)), "{calls:?}");
 }

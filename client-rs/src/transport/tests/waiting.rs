@@ -15,6 +15,10 @@ use autolrs_core::{
     spec::JobSpec,
 };
 use autolrs_proto::v1::{self, AdvanceResponse};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::SeqCst},
+};
 use tracing::Span;
 
 /// Where the trainer waits for an answer.
@@ -62,7 +66,7 @@ fn session_at(place: Place, network: Network, on_outage: OnOutage) -> Session {
     };
     let machine = Machine::open("job", 0.01, opened);
     let trace = Trace::new(Span::none(), &machine);
-    let shared = std::sync::Arc::new(Shared::new(machine, &config, trace));
+    let shared = Arc::new(Shared::new(machine, &config, trace));
     tokio::spawn(driver::drive(shared.clone(), network.link(&config).unwrap()));
     let session = Session { handle: Handle(shared) };
     run(&session, if place == Place::Stop { f64::NAN } else { 1.0 });
@@ -185,4 +189,19 @@ async fn a_flush_takes_no_longer_than_it_may() {
         assert!(!session.flush(Duration::from_secs(2)).await, "{what}");
         assert_waited(began, Duration::from_secs(2), what);
     }
+}
+
+/// The pauses are the server's wish and a second or so of back-off; without it there would be dozens of calls.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_for_time_is_given_it() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = calls.clone();
+    let network = Network::answers(move |_| {
+        counted.fetch_add(1, SeqCst);
+        Answer::Later(DEFAULT_DECISION_TIMEOUT / 4)
+    });
+    let session = session_at(Place::End, network, OnOutage::Auto);
+    session.next().await.unwrap();
+    assert!(session.snapshot().detached);
+    assert!((2..=4).contains(&calls.load(SeqCst)), "{calls:?}");
 }
