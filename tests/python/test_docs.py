@@ -50,17 +50,36 @@ def test_make_targets_exist(page: str) -> None:
     assert not [target for target in targets if not re.search(rf"^{target}:", text("Makefile"), re.M)]
 
 
+SOURCES = "python-client/python/autolrs"
+
+
+def keywords(module: str, name: str) -> set[str]:
+    """What can be given by name when the class is called; for `**options`, what the schedules have in common."""
+    found = next(
+        node
+        for node in ast.parse(text(f"{SOURCES}/{module}.py")).body
+        if isinstance(node, ast.ClassDef) and node.name == name
+    )
+    init = next((node for node in found.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"), None)
+    if init is None:  # a TypedDict
+        return {node.target.id for node in found.body if isinstance(node, ast.AnnAssign) and hasattr(node.target, "id")}
+    shared = keywords("_options", "Options") if init.args.kwarg is not None else set()
+    return {argument.arg for argument in init.args.args + init.args.kwonlyargs} | shared
+
+
 @pytest.mark.parametrize("page", ["README.md", "python-client/README.md"])
 def test_the_python_examples_use_what_exists(page: str) -> None:
-    schedule = next(
-        node
-        for node in ast.parse(text("python-client/python/autolrs/torch.py")).body
-        if isinstance(node, ast.ClassDef) and node.name == "Schedule"
-    )
-    init = next(node for node in schedule.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
-    known = {argument.arg for argument in init.args.args + init.args.kwonlyargs}
     blocks = re.findall(r"^```python\n(.*?)^```", text(page), re.M | re.S)
-    assert blocks
-    calls = [node for block in blocks for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)]
-    made = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "Schedule"]
-    assert made and all(keyword.arg in known for call in made for keyword in call.keywords)
+    made = 0
+    for block in blocks:
+        named = re.search(r"^import autolrs\.(\w+) as autolrs", block, re.M)
+        known = {
+            "Schedule": keywords(named[1] if named else "torch", "Schedule"),
+            "Session": keywords("_any_loop", "Session"),
+        }
+        calls = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)]
+        for call in calls:
+            if isinstance(call.func, ast.Attribute) and call.func.attr in known:
+                made += 1
+                assert {keyword.arg for keyword in call.keywords} <= known[call.func.attr]
+    assert made

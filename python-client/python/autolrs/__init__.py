@@ -1,8 +1,9 @@
 """Learning rates for a running training, searched and scheduled by the AutoLRS service.
 
-The schedule for PyTorch is `autolrs.torch.Schedule`, that for JAX is in `autolrs.jax`; `Session` is the one for any
-loop. This module holds what is common to all frameworks, and imports none of them. `load_schedule` reads the file of a
-schedule that was exported, and `replay` trains with it in plain PyTorch, without a server.
+The schedule for PyTorch is `autolrs.torch.Schedule`, those for JAX and Keras are in `autolrs.jax` and `autolrs.keras`;
+`Session` is the one for any loop. This module holds what is common to all frameworks, and imports none of them.
+`load_schedule` reads the file of a schedule that was exported, and `replay` trains with it in plain PyTorch, without a
+server.
 """
 
 from typing import TYPE_CHECKING, Any
