@@ -64,11 +64,7 @@ class TreeSlots:
 
 def copy_of(leaf: Any) -> Any:
     """The leaf in memory of its own, where it is."""
-    if not isinstance(leaf, jax.Array):
-        return copy.deepcopy(leaf)
-    copied = jnp.copy(leaf)
-    # A copy may spell the same sharding in other words, which would be compiled for anew.
-    return jax.device_put(copied, leaf.sharding) if leaf.committed else copied
+    return jnp.copy(leaf) if isinstance(leaf, jax.Array) else copy.deepcopy(leaf)
 
 
 def on_host(leaf: Any) -> Any:
