@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 from autolrs.transformers import AutoLRSCallback
 
 torch.set_num_threads(1)
-total_steps = int(sys.argv[1]) if len(sys.argv) > 1 else 1500
+total_steps = int(sys.argv[1]) if len(sys.argv) > 1 else 800
 LENGTH = 64
 
 

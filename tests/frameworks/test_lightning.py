@@ -255,6 +255,23 @@ def test_a_training_step_without_a_loss_is_a_diverged_trial(server: Server, tmp_
     assert module.lrs == [step.lr for step in history]
 
 
+def test_steps_that_never_have_a_loss_again_end_the_training(server: Server, tmp_path: Path) -> None:
+    """A few are left out; what stays without a loss is broken, and the guards have given up on it."""
+
+    class Breaks(Toy):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step(batch, batch_idx)
+            return None if self.trainer.global_step in range(200, 210) or self.trainer.global_step >= 400 else loss
+
+    callback = AutoLRSCallback(toy.TOTAL_STEPS, server=server.address, job="toy")
+    make_trainer([callback], default_root_dir=tmp_path).fit(Breaks(), callback.loader(toy.batches, length=20))
+    schedule = callback.schedule
+    assert (schedule.done_reason or "").startswith("failed")
+    losses = [step.loss for step in schedule.history]
+    first = next(n for n, loss in enumerate(losses) if loss != loss)
+    assert first == 400 - 10, "ten steps were left out before, without harm"
+
+
 def test_pytorch_lightning_is_served_too(server: Server, tmp_path: Path) -> None:
     """In a process of its own, where `lightning` is not imported."""
     script = f"""

@@ -6,7 +6,8 @@
 >>> trainer.fit(model, schedule.loader(train_loader), val_loader)  # or train_loader: trials then see different batches
 
 `configure_optimizers` returns one optimizer and no LR scheduler. The search tries LRs that diverge: a `training_step`
-that checks its numbers returns None, for a loss that is none, instead of raising.
+that checks its numbers returns None, for a loss that is none, instead of raising: the trial has diverged. Outside of
+trials such a step is left out; after twenty in a row the loss counts as NaN, which the guards answer.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ logger = logging.getLogger("autolrs")
 # Callbacks that judge or keep weights, and the hooks in which they do.
 _JUDGES = {"Checkpoint", "EarlyStopping"}
 _JUDGING_HOOKS = ("on_train_batch_end", "on_train_epoch_end", "on_validation_end")
+
+# Steps in a row without a loss, outside of trials, after which training counts as broken.
+_SKIPPED_MOST = 20
 
 _SHARDED = ("FSDP", "DeepSpeed", "ModelParallel")
 
@@ -104,6 +108,7 @@ class AutoLRSCallback(Callback):
         self._in_trial = False
         self._begun = False
         self._stepped = 0
+        self._skipped = 0
         self._limit_val_batches: int | float | None = None
 
     @property
@@ -204,10 +209,12 @@ class AutoLRSCallback(Callback):
                 if batches == trainer.accumulate_grad_batches
                 else total * trainer.accumulate_grad_batches / batches
             )
-        elif self._in_trial:
+        elif self._in_trial or self._skipped >= _SKIPPED_MOST:
             mean = float("nan")
         else:
+            self._skipped += 1
             return  # training_step gave no loss: nothing was learned
+        self._skipped = 0 if total is not None else self._skipped
         lr, committed = schedule.lr, schedule.committed_step
         schedule.step(mean)
         if self._log and self._stepped % trainer.log_every_n_steps == 0:
