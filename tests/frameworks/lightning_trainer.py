@@ -70,8 +70,8 @@ def make_trainer(callbacks: list[Any], **options: Any) -> L.Trainer:
 
 
 class _SavesByHand(L.Callback):
-    def __init__(self, path: Path, pause: float, save_at_start: bool) -> None:
-        self._path, self._pause, self._save_at_start = path, pause, save_at_start
+    def __init__(self, path: Path, pause: float, save_at_start: bool, until: int | None = None) -> None:
+        self._path, self._pause, self._save_at_start, self._until = path, pause, save_at_start, until
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._save_at_start:
@@ -80,7 +80,7 @@ class _SavesByHand(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         schedule = next(c for c in trainer.callbacks if isinstance(c, AutoLRSCallback)).schedule
         time.sleep(self._pause)
-        if trainer.global_step % 20 == 0:
+        if trainer.global_step % 20 == 0 and (self._until is None or trainer.global_step <= self._until):
             trainer.save_checkpoint(self._path)
             print(f"{schedule.total_step} {schedule.phase}", flush=True)
 

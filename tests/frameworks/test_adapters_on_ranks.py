@@ -1,0 +1,38 @@
+"""Lightning's ddp and Hugging Face's Trainer on two processes: one schedule, on every rank at every step."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Server
+
+SAVED = {"lightning": "by-hand.ckpt", "transformers": "checkpoint-300"}
+
+
+def train(server: Server, framework: str, directory: Path, *options: str) -> list[Any]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [str(Path(__file__).with_name("ranks_trainer.py")), framework, server.address, str(directory), *options]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return [json.loads((directory / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("framework", ["lightning", "transformers"])
+def test_two_ranks_follow_one_schedule_and_go_on_from_a_checkpoint(
+    server: Server, tmp_path: Path, framework: str
+) -> None:
+    first, second = train(server, framework, tmp_path)
+    assert len(first["lrs"]) == 800 and len(set(first["lrs"])) > 50
+    assert first == second
+    assert first["lrs"] == [lr for _, lr in first["schedule"]]
+
+    resumed, other = train(server, framework, tmp_path, "--resume", str(tmp_path / SAVED[framework]))
+    assert resumed == other
+    assert resumed["schedule"] == first["schedule"]
+    assert resumed["lrs"] == first["lrs"][300:], "from the first step on"
