@@ -56,10 +56,17 @@ def test_a_fit(server: Server, tmp_path: Path, backend: str) -> None:
     last = [loss for _, _, loss, *_ in steps[780:]]
     assert np.mean(last) == pytest.approx(plain["history"]["loss"][-1], rel=1e-5)
 
+    # The epoch in which the search ended: of what was put back only the weights are left, not the losses of trials.
+    first = next(i for i, step in enumerate(steps) if step[3] == "warmup")
+    assert first % 30 and trial_steps == first
+    kept = [loss for _, _, loss, *_ in steps[first : first + 30 - first % 30]]
+    assert np.mean(kept) == pytest.approx(plain["history"]["loss"][0], rel=1e-5)
+
     with_validation = run(server, backend, tmp_path, "validated", "--validate")
     assert len(with_validation["measured"]) >= 4
     assert [step[:3] for step in with_validation["steps"]] == [step[:3] for step in steps]
     assert with_validation["weights"] == plain["weights"]
+    assert with_validation["history"] == plain["history"]
 
 
 @pytest.mark.parametrize(("backend", "phase"), [("jax", "stable"), ("torch", "trial")])
