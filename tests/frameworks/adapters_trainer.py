@@ -1,6 +1,6 @@
 """One process of a data-parallel training, by Lightning or by Hugging Face's Trainer; started by torchrun.
 
-    torchrun --nproc_per_node 2 ranks_trainer.py lightning|transformers ADDRESS DIRECTORY [--resume CHECKPOINT]
+    torchrun --nproc_per_node 2 adapters_trainer.py lightning|transformers ADDRESS DIRECTORY [--resume CHECKPOINT]
 
 Every process writes DIRECTORY/rank<N>.json: the LR of each optimizer step that it has made, the schedule that it knows
 and a sum over its weights.
