@@ -17,7 +17,13 @@ SAVED = {"lightning": "by-hand.ckpt", "transformers": "checkpoint-300"}
 
 def train(server: Server, framework: str, directory: Path, *options: str) -> list[Any]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [str(Path(__file__).with_name("adapters_trainer.py")), framework, server.address, str(directory), *options]
+    command += [
+        str(Path(__file__).with_name("adapters_trainer.py")),
+        framework,
+        server.address,
+        str(directory),
+        *options,
+    ]
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
     return [json.loads((directory / f"rank{rank}.json").read_text()) for rank in (0, 1)]
