@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,16 +76,30 @@ def test_the_name_is_taken_by_another_job(server: Server) -> None:
         open_schedule(server.address, total_steps=900)
 
 
+HOLDER = """
+import sys
+from test_errors import open_schedule
+
+schedule = open_schedule(sys.argv[1])
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
 def test_another_process_trains_the_job(server: Server) -> None:
-    first = open_schedule(server.address)
-    second = open_schedule(server.address)
-    with pytest.raises(autolrs.SessionActive) as error:
-        second.steps(trainer.batches)
-    assert error.value.pid > 0 and error.value.host
-    third = open_schedule(server.address, takeover=True)
-    assert third.total_step == 0
-    third.close()
-    first.close(1.0)
+    command = [sys.executable, "-c", HOLDER, server.address]
+    with subprocess.Popen(
+        command, cwd=Path(__file__).parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "open\n"
+        second = open_schedule(server.address)
+        with pytest.raises(autolrs.SessionActive) as error:
+            second.steps(trainer.batches)
+        assert error.value.pid == holder.pid and error.value.host
+        third = open_schedule(server.address, takeover=True)
+        assert third.total_step == 0
+        third.close()
+        holder.communicate()
 
 
 def test_a_job_that_has_progressed_wants_its_checkpoint(server: Server) -> None:
