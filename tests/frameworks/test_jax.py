@@ -204,13 +204,13 @@ def test_a_trainer_killed_twice_goes_on_where_it_was(server: Server, tmp_path: P
 
 def test_no_step_waits_for_its_loss(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within a directive losses are read at switch points alone, and then not the newest seven: JAX runs ahead."""
-    from autolrs import _jax_losses
+    from autolrs import _late_losses
 
     array = type(jnp.zeros(()))
     read_in_steps: set[int] = set()
     unread: list[int] = []
     steps = 0
-    number, ripe = array.__float__, _jax_losses.LateLosses.ripe
+    number, ripe = array.__float__, _late_losses.LateLosses.ripe
 
     def reading(self: Any) -> float:
         read_in_steps.add(steps)
@@ -221,7 +221,7 @@ def test_no_step_waits_for_its_loss(server: Server, monkeypatch: pytest.MonkeyPa
         return ripe(self)
 
     monkeypatch.setattr(array, "__float__", reading)
-    monkeypatch.setattr(_jax_losses.LateLosses, "ripe", watched)
+    monkeypatch.setattr(_late_losses.LateLosses, "ripe", watched)
     with open_schedule(make(), server.address, "toy") as schedule:
         state = schedule.state
         for batch in schedule.steps(batches):

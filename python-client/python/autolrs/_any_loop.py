@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
-from autolrs._exceptions import Error
 from autolrs._families import no_lr_range
 from autolrs._guard import GuardedSchedule
 from autolrs._options import Options, request_of, searches, with_options
@@ -97,8 +96,7 @@ class Session(GuardedSchedule):
         return []
 
     def _measured_validation(self) -> float:
-        if self._validate is None:
-            raise Error("A validation loss is asked for, but the Session was made without validate=.")
+        assert self._validate is not None  # the request promised it
         try:
             return float(self._validate())
         except Exception as error:

@@ -21,9 +21,7 @@ from autolrs._ranks import Channel, RankedSession, common_job
 from autolrs._replay import Replay
 from autolrs._spec import Request
 from autolrs._streams import Mark
-
-# What `_core.Session.record`, `tick` and `status` answer.
-GO_ON, LR_CHANGED, ENDED, WANT_LOSSES, VALIDATE = 0, 1, 2, 3, 4
+from autolrs._turn import ENDED, GO_ON, VALIDATE, WANT_LOSSES
 
 Session = Union[_core.Session, RankedSession]
 
@@ -102,7 +100,7 @@ class Follower(ABC):
 
     @abstractmethod
     def _measured_validation(self) -> float:
-        """The validation loss of the state at hand, measured without a trace."""
+        """The validation loss of the state at hand, measured without a trace; asked for if the request promised it."""
 
     # -- opening
 
@@ -234,6 +232,8 @@ class Follower(ABC):
     def _validate_now(self) -> None:
         """Answers the session, which asks for a validation loss."""
         session = self._open_session()
+        if not self._request.validate:
+            raise Error("A validation loss is asked for, but the schedule was made without validate=.")
         if isinstance(session, RankedSession):
             session.answer(self._measured_validation)
         else:

@@ -9,12 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from autolrs._exceptions import Error
+from autolrs._options import Options
 from autolrs.torch import Schedule
 
 
 def check_options(options: Mapping[str, Any], adapter: str) -> None:
     """Raises TypeError for a keyword that `Schedule` does not know, or that the adapter sets itself."""
-    known = set(inspect.signature(Schedule.__init__).parameters)
+    known = {*inspect.signature(Schedule.__init__).parameters, *Options.__annotations__}
     for name in options:
         if name in ("self", "optimizer", "model", "resume") or name not in known:
             raise TypeError(f"{adapter} takes the options of autolrs.torch.Schedule; {name!r} is none of them.")

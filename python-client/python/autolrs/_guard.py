@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from types import TracebackType
 
 from autolrs._session import BaseSchedule
@@ -27,9 +28,9 @@ class GuardedSchedule(BaseSchedule):
         """
         return Guard(self)
 
+    @abstractmethod
     def _diverged(self) -> None:
         """A trial's step broke off: its loss counts as NaN."""
-        raise NotImplementedError
 
     def _forgives(self, error: BaseException) -> bool:
         """Whether the error is a trial's own, inside `guarded()`."""

@@ -1,7 +1,8 @@
-"""Losses on their way from a JAX device to the host, with the rhythm of `autolrs._losses.DeviceLosses`."""
+"""Losses on their way from a JAX device to the host."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,39 +10,12 @@ import jax
 from autolrs._exceptions import Error
 
 
-class LateLosses:
-    """The losses that have not been read yet, oldest first.
-
-    JAX computes behind the program's back; reading a loss waits for all that leads to it, so it is not done per step.
-    At a switch point the loss of the step right after the last switch point still decides: one step after a switch
-    point the copies of what was collected are started, and by the next one they have long been made.
-    """
-
-    def __init__(self) -> None:
-        self._collected: list[Any] = []
-        self._moving: list[Any] = []
-        self._move_next = True
-
-    def add(self, loss: Any) -> None:
-        """Keeps the loss of one more step; nothing is read."""
-        self._collected.append(loss)
-        if self._move_next:
-            self._move_next = False
-            self._moving, self._collected = self._collected, []
-            for each in self._moving:
-                if isinstance(each, jax.Array):
-                    each.copy_to_host_async()
-
-    def ripe(self) -> list[float]:
-        """At a switch point: the losses up to that of the first step after the last switch point."""
-        ripe, self._moving = self._moving, []
-        self._move_next = True
-        return [float(loss) for loss in ripe]
-
-    def drain(self) -> list[float]:
-        """All of them; waits for the device."""
-        rest, self._collected = self._collected, []
-        return self.ripe() + [float(loss) for loss in rest]
+def moving(losses: list[Any]) -> Callable[[], list[float]]:
+    """Starts the copies to the host, of which JAX makes none by itself; gives what reads them."""
+    for loss in losses:
+        if isinstance(loss, jax.Array):
+            loss.copy_to_host_async()
+    return lambda: [float(loss) for loss in losses]
 
 
 def one_number(loss: Any) -> Any:

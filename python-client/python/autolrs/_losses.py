@@ -1,9 +1,4 @@
-"""Losses on their way from a device to the host.
-
-Reading a device loss waits for everything queued on the device, so it is never done per step: losses are collected
-between switch points, copied in one piece without waiting, and read at the next switch point, when the copy has
-long been made.
-"""
+"""The losses of a PyTorch training, on a device or on the host."""
 
 from __future__ import annotations
 
@@ -11,6 +6,8 @@ from typing import Any, Union
 
 import torch
 from torch import Tensor
+
+from autolrs._late_losses import LateLosses
 
 Loss = Union[float, Tensor]
 
@@ -21,47 +18,18 @@ def host_value(loss: Loss) -> float:
     return float(_one_number(loss).item() if isinstance(loss, Tensor) else loss)
 
 
-class DeviceLosses:
-    """The losses that have not been read yet, oldest first.
-
-    At a switch point the loss of the step right after the last switch point still decides, so what was collected
-    starts to move one step *after* a switch point: by the next one the copy has long been made.
-    """
+class DeviceLosses(LateLosses):
+    """Losses on a device, and plain numbers among them."""
 
     def __init__(self) -> None:
-        self._collected: list[Loss] = []
-        self._moving: _Transfer | None = None
-        self._move_next = True
+        super().__init__(lambda losses: _Transfer(losses).read)
 
     def add(self, loss: Loss) -> None:
         """Keeps the loss of one more step; nothing is read."""
         if isinstance(loss, Tensor):
-            scalar = loss.detach() if loss.dim() == 0 else _one_number(loss).detach().reshape(())
-            self._collected.append(scalar)
+            super().add(loss.detach() if loss.dim() == 0 else _one_number(loss).detach().reshape(()))
         else:
-            self._collected.append(float(loss))
-        if self._move_next:
-            self._move_next = False
-            self._moving = _Transfer(self._collected)
-            self._collected = []
-
-    def ripe(self) -> list[float]:
-        """At a switch point: the losses up to that of the first step after the last switch point."""
-        ripe = self._moving.read() if self._moving is not None else []
-        self._moving = None
-        self._move_next = True
-        return ripe
-
-    def drain(self) -> list[float]:
-        """All of them; waits for the device."""
-        losses = self.ripe() + _Transfer(self._collected).read()
-        self._collected = []
-        return losses
-
-    def peek(self) -> list[float]:
-        """All of them, which stay; waits for the device."""
-        moving = self._moving.read() if self._moving is not None else []
-        return moving + _Transfer(self._collected).read()
+            super().add(float(loss))
 
 
 class HostLosses:

@@ -10,6 +10,10 @@ from autolrs._spec import ON_OUTAGE, OptionValue, Request, describe, job_name, s
 if TYPE_CHECKING:
     from typing_extensions import Unpack as Unpack
 
+# Seconds to wait for the server at the start, and for a decision, unless it is said.
+CONNECT_TIMEOUT = 10.0
+DECISION_TIMEOUT = 120.0
+
 # Policies that try LRs and so need a range of them.
 SEARCHING_POLICIES = ("scan", "paper", "staged")
 
@@ -117,8 +121,8 @@ def request_of(
             labels=options.get("labels"),
         ),
         on_outage=on_outage,
-        connect_timeout=options.get("connect_timeout", 10.0),
-        decision_timeout=options.get("decision_timeout", 120.0),
+        connect_timeout=options.get("connect_timeout", CONNECT_TIMEOUT),
+        decision_timeout=options.get("decision_timeout", DECISION_TIMEOUT),
         switch_every=switch_every,
         validate=validate,
         restart=options.get("restart", False),

@@ -13,12 +13,10 @@ from typing import Any, Protocol, TypeVar
 
 from autolrs import _core
 from autolrs._exceptions import CheckpointMismatch, Error
-from autolrs._turn import Raised, Turn
+from autolrs._history import SEARCH_PHASE
+from autolrs._turn import GO_ON, LR_CHANGED, WANT_LOSSES, Raised, Turn
 
 T = TypeVar("T")
-
-# What `tick` and `status` answer; as `_core.Session` does.
-GO_ON, LR_CHANGED, WANT_LOSSES = 0, 1, 3
 
 
 class Channel(Protocol):
@@ -221,7 +219,7 @@ class RankedSession:
 
     @property
     def committed_step(self) -> int:
-        return self._turn.committed_step + (0 if self._turn.phase == "trial" else self._since)
+        return self._turn.committed_step + (0 if self._turn.phase == SEARCH_PHASE else self._since)
 
     @property
     def total_step(self) -> int:

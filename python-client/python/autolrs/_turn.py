@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from autolrs._exceptions import Error
 
+# What `_core.Session.record`, `tick` and `status` answer, and those of several ranks.
+GO_ON, LR_CHANGED, ENDED, WANT_LOSSES, VALIDATE = range(5)
+
 
 @dataclass(frozen=True)
 class Turn:

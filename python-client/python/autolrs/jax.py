@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, SupportsFloat
 import jax
 import jax.numpy as jnp
 
-from autolrs._exceptions import Error, InvalidSpec, Unsupported
+from autolrs._exceptions import InvalidSpec, Unsupported
 from autolrs._families import no_lr_range
 from autolrs._injected_lrs import InjectedLRs
-from autolrs._jax_losses import LateLosses, one_number
+from autolrs._jax_losses import moving, one_number
+from autolrs._late_losses import LateLosses
 from autolrs._options import Options, check_choice, request_of, searches, with_options
 from autolrs._session import BaseSchedule
 from autolrs._tree_slots import TreeSlots
@@ -99,7 +100,7 @@ class Schedule(BaseSchedule):
         self._begun = False
         self._told = False
         self._array: tuple[float, jax.Array] | None = None
-        self._late = LateLosses() if device_losses else None
+        self._late = LateLosses(moving) if device_losses else None
         self._validate = validate
         if fallback_lr is None:
             if not self._injected:
@@ -228,8 +229,7 @@ class Schedule(BaseSchedule):
         self._apply_lr(wanted)
 
     def _measured_validation(self) -> float:
-        if self._validate is None:
-            raise Error("A validation loss is asked for, but the Schedule was made without validate=.")
+        assert self._validate is not None  # the request promised it
         return float(self._validate(self._slots.live))
 
     def _ripe_losses(self) -> list[float]:

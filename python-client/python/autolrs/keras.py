@@ -317,8 +317,7 @@ class Schedule(BaseSchedule, keras.callbacks.Callback):
         return []
 
     def _measured_validation(self) -> float:
-        if self._validate is None:
-            raise Error("A validation loss is asked for, but the Schedule was made without validate=.")
+        assert self._validate is not None  # the request promised it
         model = self.model
         metrics = model.metrics_variables
         kept, training, generators = numbers(metrics), getattr(model, "training", None), save_generators()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -47,11 +47,22 @@ from autolrs._guard import GuardedSchedule
 from autolrs._history import History, Step
 from autolrs._losses import DeviceLosses, HostLosses, host_value
 from autolrs._memory import MemoryStore
+from autolrs._options import (
+    CONNECT_TIMEOUT,
+    DECISION_TIMEOUT,
+    Options,
+    check_choice,
+    request_of,
+    searches,
+    with_options,
+)
 from autolrs._saved import SavedSchedule, load_schedule, replay
 from autolrs._session import CLOSE_TIMEOUT, BaseSchedule
 from autolrs._slots import Store, TorchSlots
-from autolrs._spec import ON_OUTAGE, OptionValue, Request, describe, job_name, server_address, token_of
 from autolrs._validation import evaluation
+
+if TYPE_CHECKING:
+    from autolrs._options import Unpack
 
 __all__ = [
     "AutoLRSWarning",
@@ -80,15 +91,16 @@ __all__ = [
     "replay",
 ]
 
-# Policies that try LRs and so need a range of them.
-_SEARCHING_POLICIES = ("scan", "paper", "staged")
-
 # Steps between switch points when losses are on a device or in several processes: how long one may take to arrive.
 _LATE_SWITCH_EVERY = 8
 
 
+@with_options
 class Schedule(GuardedSchedule):
     """Follows the learning rates that the service decides for one training run.
+
+    With "scan" and a new `torch.optim.RMSprop`, the policy's option `rms_decay` is the optimizer's `alpha` if neither
+    it nor `lr_factor` is given.
 
     Parameters
     ----------
@@ -101,21 +113,6 @@ class Schedule(GuardedSchedule):
         may change it later (`autolrs jobs update`): train until `done`, as `steps` does, not for a count of steps.
         None with "scan": not known yet; end it with `finish()`. None with "replay": the steps of its schedule;
         fewer cut it, and with more its last LR holds.
-    expected_steps : int, optional
-        With an unknown budget: a guess, from which the search takes its length.
-    job : str, optional
-        Name of the run, `[a-z0-9]([a-z0-9._-]{0,62})`; default `<script>-<time>`. Name a run to resume it.
-    server, token : str, optional
-        Address and bearer token of the service; default AUTOLRS_SERVER (else 127.0.0.1:7461) and
-        AUTOLRS_TOKEN.
-    policy : str
-        "scan" (searches once, holds, cools down), "staged" (searches again and again, for runs whose
-        best LR drifts), "paper" (AutoLRS as published), or a plain schedule: "constant", "cosine",
-        "wsd", "step", "one_cycle", "clr", "sgdr"; or "replay", the LRs of
-        `options={"schedule": "schedule.json"}`, an exported schedule.
-    options : mapping, optional
-        Options of the policy, for instance `{"warmup_steps": 500}`. With "scan" and a new `torch.optim.RMSprop`,
-        `rms_decay` is the optimizer's `alpha` if neither it nor `lr_factor` is given.
     lr_range : (float, float), optional
         Lowest and highest LR that are *tried*; default by the optimizer's family.
     validate : function without arguments, optional
@@ -125,16 +122,6 @@ class Schedule(GuardedSchedule):
         modes and the random number generators are put back, so the training is the same with and without it.
     fallback_lr : float, optional
         Used where nothing is measured, and by the plain policies; default the optimizer's own LR.
-    seed : int
-        Seed of the search's own choices.
-    loss_lower_bound : float or None
-        A value that the loss can't go below; None if there is none.
-    max_overhead : float, optional
-        Largest share of the budget for the search; default the policy's.
-    guard : bool, optional
-        Whether a committed stretch that breaks is rolled back; default yes.
-    labels : mapping of str to str, optional
-        Shown with the job.
     also : sequence
         Further state that a trial changes: EMA weights, a gradient scaler, a second optimizer, a
         `torch.Generator`; anything with `state_dict` and `load_state_dict`.
@@ -149,15 +136,6 @@ class Schedule(GuardedSchedule):
         full, `Error` is raised and model and optimizer are left as they are.
     device_losses : bool, optional
         Whether losses are on a device; default: whether the parameters are.
-    on_outage : "auto", "fallback" or "raise"
-        Without a server at the start: "fallback" trains with `fallback_lr`, the others raise. When it stops
-        answering later: "raise" raises after `decision_timeout`, the others go on with the planned fallback.
-    connect_timeout, decision_timeout : float
-        Seconds to wait for the server at the start, and for a decision.
-    restart : bool
-        Begin again although the job has progressed or finished.
-    takeover : bool
-        Train although another process that seems alive does.
     resume : mapping, optional
         The `state_dict()` of an earlier schedule, as with `load_state_dict`.
     """
@@ -168,34 +146,18 @@ class Schedule(GuardedSchedule):
         model: nn.Module | Sequence[nn.Module],
         total_steps: int | None,
         *,
-        expected_steps: int | None = None,
-        job: str | None = None,
-        server: str | None = None,
-        token: str | None = None,
-        policy: str = "scan",
-        options: Mapping[str, OptionValue] | None = None,
         lr_range: tuple[float, float] | None = None,
         validate: Callable[[], float | Tensor] | None = None,
         fallback_lr: float | None = None,
-        seed: int = 0,
-        loss_lower_bound: float | None = 0.0,
-        max_overhead: float | None = None,
-        guard: bool | None = None,
-        labels: Mapping[str, str] | None = None,
         also: Sequence[object] = (),
         rng: bool = False,
         slots: str = "device",
         slots_directory: str | os.PathLike[str] | None = None,
         device_losses: bool | None = None,
-        on_outage: str = "auto",
-        connect_timeout: float = 10.0,
-        decision_timeout: float = 120.0,
-        restart: bool = False,
-        takeover: bool = False,
         resume: Mapping[str, Any] | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        _check_choice("slots", slots, ("device", "host", "disk"))
-        _check_choice("on_outage", on_outage, ON_OUTAGE)
+        check_choice("slots", slots, ("device", "host", "disk"))
         models = [model] if isinstance(model, nn.Module) else list(model)
         _refuse_unsupported(nn.ModuleList(models), optimizer)
         # A checkpoint of several processes serves one as well.
@@ -204,15 +166,18 @@ class Schedule(GuardedSchedule):
         self._groups = GroupLRs(optimizer)
         if resume is not None:
             self._groups.load(**resume["groups"])
-        if lr_range is None and policy in _SEARCHING_POLICIES:
+        if lr_range is None and searches(options):
             lr_range = lr_range_of(optimizer)
-        if policy == "scan" and not {"rms_decay", "lr_factor"} & set(options or ()):
+        of_policy = options.get("options") or {}
+        if options.get("policy", "scan") == "scan" and not {"rms_decay", "lr_factor"} & set(of_policy):
             decay = rms_decay_of(optimizer)
             if decay is not None:
-                options = {**(options or {}), "rms_decay": decay}
+                options["options"] = {**of_policy, "rms_decay": decay}
         if device_losses is None:
             device_losses = any(parameter.device.type != "cpu" for parameter in module.parameters())
-        channel = channel_of_ranks(connect_timeout + decision_timeout)
+        channel = channel_of_ranks(
+            options.get("connect_timeout", CONNECT_TIMEOUT) + options.get("decision_timeout", DECISION_TIMEOUT)
+        )
         self._device: DeviceLosses | HostLosses | None = None
         if device_losses:
             self._device = DeviceLosses()
@@ -220,30 +185,14 @@ class Schedule(GuardedSchedule):
             self._device = HostLosses()
         self._validate = validate
         self._evaluated = [*models, *(part for part in also if isinstance(part, nn.Module))]
-        request = Request(
-            server=server_address(server),
-            token=token_of(token),
-            job=resume["job"] if resume is not None and job is None else job_name(job),
-            spec=describe(
-                total_steps=total_steps,
-                expected_steps=expected_steps,
-                policy=policy,
-                options=options,
-                lr_range=lr_range,
-                fallback_lr=self._groups.base if fallback_lr is None else fallback_lr,
-                seed=seed,
-                loss_lower_bound=loss_lower_bound,
-                max_overhead=max_overhead,
-                guard=guard,
-                labels=labels,
-            ),
-            on_outage=on_outage,
-            connect_timeout=connect_timeout,
-            decision_timeout=decision_timeout,
-            switch_every=1 if self._device is None else _LATE_SWITCH_EVERY,
+        request = request_of(
+            options,
+            total_steps=total_steps,
+            lr_range=lr_range,
+            fallback_lr=self._groups.base if fallback_lr is None else fallback_lr,
             validate=validate is not None,
-            restart=restart,
-            takeover=takeover,
+            switch_every=1 if self._device is None else _LATE_SWITCH_EVERY,
+            resume=resume,
         )
         self._torch_slots = TorchSlots(module, optimizer, also, rng, _store(slots, slots_directory))
         super().__init__(request, self._torch_slots, channel)
@@ -316,8 +265,7 @@ class Schedule(GuardedSchedule):
         self._groups.put(lr)
 
     def _measured_validation(self) -> float:
-        if self._validate is None:
-            raise Error("A validation loss is asked for, but the Schedule was made without validate=.")
+        assert self._validate is not None  # the request promised it
         try:
             with evaluation(self._evaluated):
                 return host_value(self._validate())
@@ -360,11 +308,6 @@ def _store(slots: str, directory: str | os.PathLike[str] | None) -> Store:
     if directory is not None:
         raise ValueError(f'slots_directory needs slots="disk", not {slots!r}')
     return MemoryStore(on_host=slots == "host")
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 
 def _to_tensor(data: bytes) -> Tensor:

@@ -21,7 +21,7 @@ impl Diverged {
         lower.take(self.0.len() + 1).find(|lr| !self.contains(*lr)).unwrap_or(lr)
     }
 
-    fn contains(&self, lr: f64) -> bool {
+    pub(super) fn contains(&self, lr: f64) -> bool {
         self.0.iter().any(|diverged| (diverged - lr).abs() <= SAME * lr)
     }
 

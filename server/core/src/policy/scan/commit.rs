@@ -43,7 +43,7 @@ pub(super) fn commit(
         why += "; after the warm-up it falls with the cube root of the steps";
     }
     let stopped = search.stopped();
-    if stopped.avoid(lr, 2.0) != lr {
+    if stopped.contains(lr) {
         why = format!("the best branch's own LR, because a branch at {lr:.3e} diverged");
         lr = best_lr;
     }

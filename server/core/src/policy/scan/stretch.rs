@@ -23,7 +23,7 @@ use crate::{
     plan::{FromSlot, Plan},
     policy::{
         CommitNote, Context, Notes, Segment,
-        diverged::Diverged,
+        diverged::{Diverged, divided},
         guard::{SafeSlots, slot_of},
         limits::kept_bound,
         line::{broken, from, go_on},
@@ -259,18 +259,22 @@ impl Stretch {
         self.ema = self.reference;
         let cx = &cx.restored(slot);
         if let At::Cooldown { piece, left } = self.at {
-            let half = self.diverged.below(saved.map_or(self.eta, |(_, mark)| mark.lr), 2.0);
+            let saved_lr = saved.map_or(self.eta, |(_, mark)| mark.lr);
+            let half = self.diverged.below(saved_lr, 2.0);
+            let what = divided(saved_lr, half);
             let steps = piece.steps.saturating_sub(left - cx.left());
             self.at = At::Cooldown { piece: falling(steps, half), left: cx.left() };
-            self.note(1, format!("the cooldown broke: goes on from half the LR, {half:.3e}"), notes);
+            self.note(1, format!("the cooldown broke: goes on with the LR {what}, {half:.3e}"), notes);
         } else {
-            self.eta = self.diverged.below(self.eta, 2.0);
+            let half = self.diverged.below(self.eta, 2.0);
+            let what = divided(self.eta, half);
+            self.eta = half;
             let why = if self.retries > MAX_RETRIES {
                 let lr = self.law.lr(cx.spent.committed, self.eta);
                 self.at = At::Cooldown { piece: Piece::cooldown(last_cooldown(cx), lr), left: cx.left() };
-                "the loss broke too often: cools down at once from half the LR"
+                format!("the loss broke too often: cools down at once with the LR {what}")
             } else {
-                "the loss broke: a slot was restored and the LR halved"
+                format!("the loss broke: a slot was restored and the LR {what}")
             };
             self.note(1, format!("{why}, {:.3e}", self.eta), notes);
         }

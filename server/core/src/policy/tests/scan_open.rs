@@ -205,10 +205,12 @@ fn broken_curves_meet_a_guard_and_go_on_at_half_the_law() {
             }
         });
         assert!(trace.stops() > 0 && trace.spent.lost > 0, "{name}: {:?}", trace.spent);
-        let halvings = trace.notes.commits.iter().filter(|c| c.why.contains("halved")).count() as i32;
-        assert!((1..=5).contains(&halvings), "{name}: {:?}", trace.notes.commits);
+        let divisors =
+            trace.notes.commits.iter().filter_map(|c| c.why.split_once("divided by ")?.1.split(' ').next());
+        let divided: f64 = divisors.map(|by| by.trim_end_matches(',').parse::<f64>().unwrap()).product();
+        assert!((2.0..=32.0).contains(&divided), "{name}: {:?}", trace.notes.commits);
         let (lrs, best) = (trace.lrs(), best_lr(&trace));
-        let last = eta(best, 24.0, lrs.len() as u64) / 2f64.powi(halvings);
+        let last = eta(best, 24.0, lrs.len() as u64) / divided;
         assert!(near(lrs[lrs.len() - 1], last), "{name}: {} for {last}", lrs[lrs.len() - 1]);
     }
 }
