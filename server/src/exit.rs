@@ -2,12 +2,29 @@
 
 /// It did what it was asked to.
 pub const OK: u8 = 0;
-/// `autolrs health`: the server is not serving. `autolrs store`: something is damaged, or the store or the file is not
-/// one that can be used here. `autolrs conformance`: a check failed. Other commands: the server refused, or can't be reached.
+/// The answer is no.
 pub const FAILED: u8 = 1;
 /// The command line or the configuration can't be used.
 pub const USAGE: u8 = 64;
-/// The store is locked or can't be opened, or a port is in use.
+/// The store is not for this release, or has lost records: starting again does not help.
+pub const UNFIT: u8 = 65;
+/// A port is in use, or the store can't be used now.
 pub const UNAVAILABLE: u8 = 69;
 /// A defect, or the machine failed us.
 pub const INTERNAL: u8 = 70;
+
+/// Every code with its meaning, for the help and the manual.
+pub const CODES: [(u8, &str); 6] = [
+    (OK, "done"),
+    (FAILED, "refused, not reachable, not serving, or something was found wrong"),
+    (USAGE, "the command line, the configuration or a file that was given can't be used"),
+    (UNFIT, "the store is not for this release, or has lost records: starting again does not help"),
+    (UNAVAILABLE, "a port is in use, or (store commands) the store is locked or away"),
+    (INTERNAL, "a defect, or the machine failed"),
+];
+
+/// The codes as the end of a help text.
+pub fn help() -> String {
+    let lines = CODES.iter().map(|(code, meaning)| format!("  {code:<3} {meaning}"));
+    format!("Exit codes:\n{}", lines.collect::<Vec<_>>().join("\n"))
+}

@@ -2,6 +2,7 @@
 //! `autolrs-core`, which knows none of this.
 
 pub mod actor;
+pub mod build;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,5 +1,4 @@
-//! `autolrs`: the daemon and its command line. Exit codes: 0 done, 1 refused or not serving, 64 bad command line or
-//! configuration, 69 store locked or port in use, 70 a defect.
+//! `autolrs`: the daemon and its command line. Exit codes: [`exit`].
 
 use autolrs_server::{
     cli::{self, Command},
@@ -37,6 +36,8 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::from(exit::OK),
             Err(error) => cli::fail(&error, error.exit_code()),
         },
+        Command::Completions(args) => cli::finish(cli::manual::completions(&args)),
+        Command::Man(args) => cli::finish(cli::manual::man(&args)),
         Command::Health(target) => cli::finish(cli::health::run(&target)),
     }
 }

@@ -1,6 +1,7 @@
 //! `autolrs serve`: puts the parts together, runs them until a signal, and takes them apart in order.
 
 use crate::{
+    build,
     clock::Clock,
     config::{Config, Limits},
     connections::{Connections, Patience, places},
@@ -9,7 +10,7 @@ use crate::{
     operate::Probes,
     registry::{Bounds, Registry},
     rpc::{Edge, Jobs, Stores, Trainers},
-    store::{JobStore, SledOptions, SledStore, StoreError},
+    store::{JobStore, LateStore, SledOptions, SledStore, StoreError},
     telemetry::{logs, metrics, rpc::RpcLayer},
 };
 use autolrs_proto::{
@@ -56,6 +57,8 @@ const GREETING_TIME: Duration = Duration::from_secs(10);
 /// Connections to the plain HTTP listener at once, and the silence after which one is closed.
 const MAX_HTTP_CONNECTIONS: usize = 64;
 const HTTP_SILENCE: Duration = Duration::from_secs(30);
+/// Time for the store to be opened before the probes say that it is not there yet.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(10);
 /// Time for clients to close their connections when nothing is under way any more.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Time for what is left when the server has ended.
@@ -64,7 +67,7 @@ const LEFTOVERS: Duration = Duration::from_secs(1);
 /// Why the server could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The store can't be used.
+    /// The store can't be used, and waiting does not help.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A port can't be listened on.
@@ -88,7 +91,8 @@ impl ServeError {
     /// The exit code; see [`exit`].
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Store(_) | Self::Listen { .. } => exit::UNAVAILABLE,
+            Self::Store(_) => exit::UNFIT,
+            Self::Listen { .. } => exit::UNAVAILABLE,
             Self::Internal(_) => exit::INTERNAL,
         }
     }
@@ -116,9 +120,12 @@ async fn serve(config: &Config) -> Result<(), ServeError> {
         None => None,
     };
     let store = open_store(config).await?;
-    let running = Running::start(config, store, metrics, grpc, http).await?;
-    tracing::info!(listen = %config.listen, http = ?config.http_listen, version = env!("CARGO_PKG_VERSION"), "started");
-    ends.wait().await;
+    let running = Running::start(config, store.clone(), metrics, grpc, http).await?;
+    tracing::info!(listen = %config.listen, http = ?config.http_listen, version = build::LINE, "started");
+    let refused = tokio::select! {
+        () = ends.wait() => None,
+        error = store.refused() => Some(error),
+    };
     tracing::info!(seconds = config.drain.as_secs(), "draining");
     tokio::select! {
         drained = tokio::time::timeout(config.drain, running.drain()) => match drained {
@@ -128,7 +135,7 @@ async fn serve(config: &Config) -> Result<(), ServeError> {
         () = ends.wait() => tracing::warn!("told twice to end; what was answered is stored"),
     }
     tracing::info!("ended");
-    Ok(())
+    refused.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// A server that serves.
@@ -208,10 +215,12 @@ fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeE
     listening().map_err(|source| ServeError::Listen { address, flag, source })
 }
 
-async fn open_store(config: &Config) -> Result<Arc<dyn JobStore>, ServeError> {
-    let path = config.data_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || SledStore::open(&path, SledOptions::default())).await;
-    Ok(Arc::new(opened.map_err(internal)??))
+async fn open_store(config: &Config) -> Result<Arc<LateStore>, StoreError> {
+    let (path, create) = (config.data_dir.clone(), config.create_store);
+    let open = move || -> Result<Arc<dyn JobStore>, StoreError> {
+        Ok(Arc::new(SledStore::open(&path, SledOptions { create, ..SledOptions::default() })?))
+    };
+    LateStore::open(open, FIRST_ATTEMPT).await
 }
 
 fn internal(error: impl std::fmt::Display) -> ServeError {

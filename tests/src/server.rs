@@ -23,6 +23,8 @@ pub struct Server {
     /// Where it serves metrics and probes.
     pub http: SocketAddr,
     data: TempDir,
+    /// Where its store is instead of its own folder.
+    pub store: Option<PathBuf>,
     child: Option<Child>,
     /// Arguments beyond those that say where.
     pub flags: Vec<String>,
@@ -51,7 +53,7 @@ impl Server {
     pub fn prepare(data: TempDir) -> Self {
         let (address, http) = (lasting_address(), free_address());
         let (flags, env) = (Vec::new(), Vec::new());
-        Self { address, http, data, child: None, flags, env, log: None, open_files: None }
+        Self { address, http, data, store: None, child: None, flags, env, log: None, open_files: None }
     }
 
     /// Starts a server with these arguments beyond those that say where.
@@ -73,13 +75,19 @@ impl Server {
     /// Starts the process again on the same store and port.
     pub async fn up(&mut self) {
         assert!(self.child.is_none(), "the server is running");
-        self.child = Some(self.command().spawn().expect("the server starts"));
+        self.begin();
         self.reach().await;
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn begin(&mut self) {
+        self.child = Some(self.command().spawn().expect("the server starts"));
     }
 
     /// The command that starts it.
     pub fn command(&self) -> Command {
-        let mut command = serve(self.address, &self.http.to_string(), self.data.path());
+        let mut command =
+            serve(self.address, &self.http.to_string(), self.store.as_deref().unwrap_or(self.data.path()));
         command.args(&self.flags);
         if let Some(files) = self.open_files {
             command = limited(&command, files);
@@ -127,16 +135,29 @@ impl Server {
         child.wait().expect("reaped")
     }
 
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.take().expect("the server is running").wait().expect("reaped")
+    }
+
     /// Asks a probe, such as `/livez`: the code and what it says.
     pub async fn probe(&self, path: &str) -> (u16, String) {
-        let mut stream = tokio::net::TcpStream::connect(self.http).await.expect("it listens");
+        self.try_probe(path).await.expect("it listens")
+    }
+
+    /// The same of a server that may not listen yet.
+    ///
+    /// # Errors
+    /// If nobody listens.
+    pub async fn try_probe(&self, path: &str) -> std::io::Result<(u16, String)> {
+        let mut stream = tokio::net::TcpStream::connect(self.http).await?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("an answer");
         let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        (code.expect("a status"), body.to_owned())
+        Ok((code.expect("a status"), body.to_owned()))
     }
 
     /// Its URL.

@@ -6,6 +6,7 @@ pub mod config;
 pub mod conformance;
 pub mod health;
 pub mod jobs;
+pub mod manual;
 mod plot;
 pub mod render;
 pub mod simulate;
@@ -13,6 +14,7 @@ pub mod store;
 mod watch;
 
 use crate::{
+    build,
     config::{Config, ConfigError, Settings, knobs::KNOBS},
     exit,
 };
@@ -24,12 +26,9 @@ use std::{
     process::ExitCode,
 };
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 refused, not reachable or not serving; 64 bad command line or \
-                          configuration; 69 store locked or unusable, or port in use; 70 a defect";
-
 /// Schedules the learning rate of training runs: the daemon, and what people ask it.
 #[derive(Debug, Parser)]
-#[command(name = "autolrs", version, arg_required_else_help = true)]
+#[command(name = "autolrs", version = build::LINE, arg_required_else_help = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -56,6 +55,10 @@ pub enum Command {
     Conformance(conformance::ConformanceArgs),
     /// Exit with 0 if the server is serving, else with 1: for container probes.
     Health(Target),
+    /// Print a shell's completions of this command line: `autolrs completions bash > /etc/bash_completion.d/autolrs`.
+    Completions(manual::CompletionsArgs),
+    /// Print a manual page: `autolrs man serve | man -l -`.
+    Man(manual::ManArgs),
 }
 
 /// Arguments of `serve`.
@@ -120,11 +123,16 @@ impl FromArgMatches for Flags {
 /// # Errors
 /// What clap has to say: a mistake, the help, the version.
 pub fn parse() -> Result<Cli, clap::Error> {
-    Cli::from_arg_matches(&everywhere(Cli::command()).try_get_matches()?)
+    Cli::from_arg_matches(&command().try_get_matches()?)
+}
+
+/// The definition of the command line.
+fn command() -> clap::Command {
+    everywhere(Cli::command())
 }
 
 fn everywhere(command: clap::Command) -> clap::Command {
-    command.after_help(EXIT_CODES).mut_subcommands(everywhere)
+    command.after_help(exit::help()).mut_subcommands(everywhere)
 }
 
 /// Prints what clap has to say: help and version to stdout, mistakes to stderr.
@@ -158,7 +166,7 @@ mod tests {
     use super::*;
     #[test]
     fn the_command_line_is_sound() {
-        everywhere(Cli::command()).debug_assert();
+        command().debug_assert();
     }
 
     #[test]

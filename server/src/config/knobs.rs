@@ -52,6 +52,13 @@ pub const KNOBS: &[Knob] = &[
         help: "Where the jobs are stored; made if absent; one server at a time",
     },
     Knob {
+        key: "create_store",
+        value: "",
+        default: "true",
+        help: "Make a store if data_dir has none; false: wait for one, so that a volume that is not mounted is never taken \
+               for an empty store",
+    },
+    Knob {
         key: "log_format",
         value: "FORMAT",
         default: "text",

@@ -25,6 +25,8 @@ pub struct Config {
     pub http_listen: Option<SocketAddr>,
     /// Where the store keeps its files.
     pub data_dir: PathBuf,
+    /// Make a store where there is none.
+    pub create_store: bool,
     /// Log lines.
     pub log: LogConfig,
     /// What bounds memory and time.

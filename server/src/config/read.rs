@@ -22,7 +22,8 @@ struct Reader<'s> {
 
 impl Reader<'_> {
     fn config(&mut self) -> Config {
-        let insecure = self.value("insecure", "true or false", |text| text.parse().ok()).unwrap_or(false);
+        let insecure = self.switch("insecure");
+        let create_store = self.switch("create_store");
         let listen = self.address("listen", insecure);
         let off = self.text("http_listen") == "off";
         let http_listen = (!off).then(|| self.address("http_listen", insecure));
@@ -32,7 +33,15 @@ impl Reader<'_> {
         let log = self.log();
         let limits = self.limits();
         let drain = self.duration("drain", 0..=600);
-        Config { listen, http_listen, data_dir: data_dir.unwrap_or_default(), log, limits, drain }
+        Config {
+            listen,
+            http_listen,
+            data_dir: data_dir.unwrap_or_default(),
+            create_store,
+            log,
+            limits,
+            drain,
+        }
     }
 
     fn log(&mut self) -> LogConfig {
@@ -80,6 +89,10 @@ impl Reader<'_> {
             self.problems.push(Problem { key: key.into(), message });
         }
         address
+    }
+
+    fn switch(&mut self, key: &'static str) -> bool {
+        self.value(key, "true or false", |text| text.parse().ok()).unwrap_or(false)
     }
 
     /// The duration between so many seconds, or the shortest beside a problem.

@@ -119,7 +119,9 @@ pub enum StoreError {
         marked: u64,
     },
     /// There is no store.
-    #[error("there is no AutoLRS store in {path}: give the --data-dir of a server that has run")]
+    #[error(
+        "there is no AutoLRS store in {path}: mount its volume, or give the --data-dir of a server that has run"
+    )]
     NoStore {
         /// The directory.
         path: PathBuf,
@@ -143,6 +145,26 @@ pub enum StoreError {
         /// What the operating system said.
         reason: String,
     },
+}
+
+impl StoreError {
+    /// Whether opening the store again may succeed, because what is wrong lies outside of it.
+    pub fn heals(&self) -> bool {
+        match self {
+            Self::NewerStore { .. } | Self::NotAStore { .. } | Self::Cut { .. } => false,
+            Self::Conflict { .. }
+            | Self::Unavailable(_)
+            | Self::Full { .. }
+            | Self::Damaged { .. }
+            | Self::NewerRecord { .. }
+            | Self::Unencodable { .. }
+            | Self::TooLarge { .. }
+            | Self::Locked { .. }
+            | Self::NoStore { .. }
+            | Self::NotEmpty { .. }
+            | Self::Directory { .. } => true,
+        }
+    }
 }
 
 fn version(version: Option<u64>) -> String {

@@ -11,6 +11,7 @@ pub mod export;
 #[cfg(any(test, feature = "test-support"))]
 pub mod faulty;
 mod key;
+mod late;
 #[cfg(any(test, feature = "test-support"))]
 pub mod memory;
 mod sled;
@@ -18,6 +19,7 @@ mod sled;
 pub use self::{
     error::StoreError,
     key::{JobKey, RowKey},
+    late::LateStore,
     sled::{SledOptions, SledStore},
 };
 use async_trait::async_trait;

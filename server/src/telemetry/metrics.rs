@@ -1,5 +1,6 @@
 //! Prometheus metrics. No label holds the name of a job.
 
+use crate::build;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::time::Duration;
@@ -10,6 +11,7 @@ const DECISION: &str = "autolrs_decision_seconds";
 const COMMIT: &str = "autolrs_store_commit_seconds";
 const JOBS_LIVE: &str = "autolrs_jobs_live";
 const TRAINERS: &str = "autolrs_train_streams";
+const BUILD: &str = "autolrs_build_info";
 const HEALTHY: &str = "autolrs_store_healthy";
 
 /// Buckets in seconds: a decision takes about a fdatasync, which is 0.1 ms on one disk and 50 ms on another.
@@ -35,6 +37,9 @@ pub fn start() -> Result<PrometheusHandle, BuildError> {
     describe_histogram!(COMMIT, Unit::Seconds, "Time of one save in the store, waiting included");
     describe_gauge!(JOBS_LIVE, "Jobs in memory");
     describe_gauge!(TRAINERS, "Train streams under way");
+    describe_gauge!(BUILD, "1; what runs, by version, commit and compiler");
+    let labels = [("version", build::VERSION), ("commit", build::COMMIT), ("rustc", build::RUSTC)];
+    gauge!(BUILD, &labels).set(1.0);
     describe_gauge!(HEALTHY, "1 while the store can be written, else 0");
     jobs_live(0);
     gauge!(TRAINERS).set(0.0);

@@ -185,6 +185,7 @@ impl StoreCommandError {
         match self {
             Self::Config(_) | Self::Read { .. } => exit::USAGE,
             Self::Store { error: StoreError::NotEmpty { .. } } => exit::FAILED,
+            Self::Store { error } if !error.heals() => exit::UNFIT,
             Self::Store { .. } => exit::UNAVAILABLE,
             Self::Export { .. } | Self::NotWhole { .. } | Self::Lost(_) | Self::Damaged(_) => exit::FAILED,
             Self::Write { .. } => exit::INTERNAL,

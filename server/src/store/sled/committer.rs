@@ -61,7 +61,10 @@ impl Committer {
         database: Option<Database>,
     ) -> Self {
         let reopen_at = Instant::now() + options.reopen_every;
-        Self { directory, options, shared, database, reopen_at }
+        let mut committer = Self { directory, options, shared, database, reopen_at };
+        // A full disk is told before the first write.
+        committer.tend();
+        committer
     }
 
     /// Works until all senders of `inbox` are gone and everything in it is answered.
@@ -134,13 +137,13 @@ impl Committer {
         self.shared.unavailable()
     }
 
-    /// What is to be done from time to time: open the database again, notice that there is room again.
+    /// What is to be done from time to time: open the database again, notice that there is no room, or room again.
     fn tend(&mut self) {
         if self.database.is_none() {
             if Instant::now() >= self.reopen_at {
                 self.reopen();
             }
-        } else if self.shared.is_unhealthy() && self.check_space().is_ok() {
+        } else if self.check_space().is_ok() && self.shared.is_unhealthy() {
             tracing::info!("the store has room again");
             self.shared.set_health(Health::Healthy);
         }

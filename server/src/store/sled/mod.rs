@@ -48,6 +48,8 @@ pub struct SledOptions {
     pub min_free_bytes: u64,
     /// How often a failed database is opened again. Default: 10 s.
     pub reopen_every: Duration,
+    /// Make a store where there is none. Default: yes.
+    pub create: bool,
     /// Open a store that has lost its newest records, to save what is left. Default: no.
     pub accept_cut: bool,
 }
@@ -58,6 +60,7 @@ impl Default for SledOptions {
             cache_bytes: 32 << 20,
             min_free_bytes: 64 << 20,
             reopen_every: Duration::from_secs(10),
+            create: true,
             accept_cut: false,
         }
     }
@@ -79,11 +82,14 @@ impl SledStore {
     /// again; so a server can start, say that it is not ready, and recover.
     ///
     /// # Errors
-    /// What can't heal by itself: [`StoreError::Locked`], [`StoreError::NewerStore`], [`StoreError::NotAStore`],
-    /// [`StoreError::Cut`], [`StoreError::Directory`].
+    /// [`StoreError::Locked`], [`StoreError::Directory`], [`StoreError::NoStore`]; and what never heals:
+    /// [`StoreError::NewerStore`], [`StoreError::NotAStore`], [`StoreError::Cut`].
     pub fn open(path: &Path, options: SledOptions) -> Result<Self, StoreError> {
         let unusable =
             |e: std::io::Error| StoreError::Directory { path: path.to_owned(), reason: e.to_string() };
+        if !options.create && !disk::holds_a_store(path) {
+            return Err(StoreError::NoStore { path: path.to_owned() });
+        }
         let directory = Directory::lock(path)?;
         let shared = Arc::new(Shared::new());
         let database = match Database::open(&directory, &options) {
@@ -119,21 +125,16 @@ impl SledStore {
     /// Opens a store that is there and works.
     ///
     /// # Errors
-    /// [`StoreError::NoStore`], [`StoreError::Unavailable`] if the database does not open, and those of
+    /// [`StoreError::Unavailable`] if the database does not open, and those of
     /// [`SledStore::open`].
     pub async fn open_existing(path: &Path, options: SledOptions) -> Result<Self, StoreError> {
-        if !disk::holds_a_store(path) {
-            return Err(StoreError::NoStore { path: path.to_owned() });
+        let store = Self::open(path, SledOptions { create: false, ..options })?;
+        if store.shared.is_open() {
+            return Ok(store);
         }
-        let store = Self::open(path, options)?;
-        let health = store.shared.health.borrow().clone();
-        match health {
-            Health::Healthy => Ok(store),
-            Health::Unavailable(reason) => {
-                store.close().await;
-                Err(StoreError::Unavailable(reason))
-            }
-        }
+        let error = store.shared.unavailable();
+        store.close().await;
+        Err(error)
     }
 
     /// [`StoreError::Cut`], if that was accepted.

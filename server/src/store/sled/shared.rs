@@ -88,6 +88,10 @@ impl Shared {
         Ok((result, Progress { generation, durable: state.applied }))
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).db.is_some()
+    }
+
     pub(super) fn unavailable(&self) -> StoreError {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let reason = if state.db.is_some() { "it was closed for a moment, try again" } else { &state.reason };

@@ -1,0 +1,150 @@
+//! A server that starts while its store is away: it says why it is not serving, and serves when the store is there. What
+//! no waiting mends ends the process.
+
+use autolrs_proto::v1::{ScanPolicy, job_spec::Policy};
+use autolrs_tests::{
+    command::autolrs,
+    server::Server,
+    story::{Story, job},
+};
+use std::{fs, path::Path, process::Command, time::Duration};
+use tempfile::TempDir;
+
+/// How far the job was lived before the store goes away.
+const AT: usize = 3;
+
+/// A store with the job of a story in it.
+async fn lived(story: &Story) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::prepare(tempfile::tempdir().unwrap());
+    server.store = Some(folder.path().join("store"));
+    server.up().await;
+    story.begin(&server, "job", AT).await;
+    assert_eq!(server.terminate().code(), Some(0));
+    folder
+}
+
+/// Waits until a probe answers with this code, and returns what it says.
+async fn until(server: &Server, path: &str, code: u16) -> String {
+    for _ in 0..1500 {
+        if let Ok((found, said)) = server.try_probe(path).await
+            && found == code
+        {
+            return said;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{path} never answers with {code}");
+}
+
+/// Not serving, for this reason; alive all the same.
+async fn is_away(server: &Server, reason: &str) {
+    let said = until(server, "/readyz", 503).await;
+    assert!(said.starts_with("the store is away: ") && said.contains(reason), "{said}");
+    assert_eq!(server.probe("/livez").await.0, 200);
+    let health = autolrs(["health", "--server", &server.url()]).await;
+    assert_eq!(health.code, Some(1), "{health:?}");
+    let list = autolrs(["jobs", "list", "--server", &server.url()]).await;
+    assert!(list.code == Some(1) && list.err.contains("[STORE_UNAVAILABLE]"), "{list:?}");
+}
+
+/// Serving, and the job goes on to its end as in the story.
+async fn goes_on(server: &Server, story: &Story) {
+    until(server, "/readyz", 200).await;
+    assert_eq!(autolrs(["health", "--server", &server.url()]).await.code, Some(0));
+    job(server, "job").await;
+    story.finish(server, "job", AT).await;
+}
+
+#[tokio::test]
+async fn a_volume_that_is_not_mounted_is_waited_for() {
+    let story = Story::of(Policy::Scan(ScanPolicy::default())).await;
+    let volume = lived(&story).await;
+    let mut server = Server::prepare(tempfile::tempdir().unwrap());
+    let store = server.data_dir().join("mount/store");
+    (server.flags, server.store) = (vec!["--create-store=false".into()], Some(store.clone()));
+    server.begin();
+    is_away(&server, "there is no AutoLRS store in").await;
+    assert!(!store.exists(), "nothing is made where the volume belongs");
+    fs::rename(volume.path(), server.data_dir().join("mount")).unwrap();
+    goes_on(&server, &story).await;
+    assert_eq!(server.terminate().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_store_that_another_process_has_is_waited_for() {
+    let story = Story::of(Policy::Scan(ScanPolicy::default())).await;
+    let mut first = Server::start().await;
+    story.begin(&first, "job", AT).await;
+    let mut second = Server::prepare(tempfile::tempdir().unwrap());
+    second.store = Some(first.data_dir().to_owned());
+    second.begin();
+    is_away(&second, &format!("is in use by process {}", first.pid())).await;
+    first.terminate();
+    goes_on(&second, &story).await;
+}
+
+#[tokio::test]
+async fn a_server_that_waits_for_its_store_ends_when_it_is_told() {
+    let first = Server::start().await;
+    let mut second = Server::prepare(tempfile::tempdir().unwrap());
+    second.store = Some(first.data_dir().to_owned());
+    second.begin();
+    is_away(&second, "is in use by").await;
+    assert_eq!(second.terminate().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_full_disk_is_waited_for() {
+    let story = Story::of(Policy::Scan(ScanPolicy::default())).await;
+    let volume = lived(&story).await;
+    let disk = tempfile::tempdir().unwrap();
+    let mount = |args: &[&str]| Command::new(args[0]).args(&args[1..]).arg(disk.path()).output();
+    match mount(&["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs"]) {
+        Ok(output) if output.status.success() => {}
+        other => return println!("skipped: a tmpfs needs root ({other:?})"),
+    }
+    copy(&volume.path().join("store"), &disk.path().join("store"));
+    let ballast = disk.path().join("ballast");
+    fs::write(&ballast, vec![1; 120 << 20]).unwrap();
+    let mut server = Server::prepare(tempfile::tempdir().unwrap());
+    server.store = Some(disk.path().join("store"));
+    server.begin();
+    let said = until(&server, "/readyz", 503).await;
+    assert!(said.starts_with("the store is away: only ") && said.contains("make room there"), "{said}");
+    assert_eq!(autolrs(["health", "--server", &server.url()]).await.code, Some(1));
+    job(&server, "job").await;
+    fs::remove_file(&ballast).unwrap();
+    goes_on(&server, &story).await;
+    server.terminate();
+    assert!(mount(&["umount", "-l"]).unwrap().status.success());
+}
+
+#[tokio::test]
+async fn what_no_waiting_mends_ends_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = sled::open(folder.path().join("sled")).unwrap();
+    other.insert("mine", "not a job").unwrap();
+    other.flush().unwrap();
+    drop(other);
+    let mut server = Server::prepare(tempfile::tempdir().unwrap());
+    server.store = Some(folder.path().to_owned());
+    let ran = server.command().stderr(std::process::Stdio::piped()).output().expect("it runs");
+    let said = String::from_utf8(ran.stderr).unwrap();
+    assert!(ran.status.code() == Some(65) && said.contains("is not an AutoLRS store"), "{said}");
+
+    // Also when it comes to light later.
+    let store = server.data_dir().join("mount/store");
+    (server.flags, server.store) = (vec!["--create-store=false".into()], Some(store.clone()));
+    server.begin();
+    is_away(&server, "there is no AutoLRS store in").await;
+    fs::create_dir(server.data_dir().join("mount")).unwrap();
+    copy(folder.path(), &store);
+    assert_eq!(server.wait().code(), Some(65));
+}
+
+/// A folder with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-r").args([from, to]).status().expect("cp");
+    assert!(done.success());
+}
