@@ -22,7 +22,7 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 /// Pause after a connection could not be taken, because the process has no file descriptor left, say.
 const PAUSE: Duration = Duration::from_millis(200);
 /// File descriptors besides those of the gRPC connections: the probes, the store, the listeners, stderr.
-const OTHER_DESCRIPTORS: u64 = 128;
+pub(crate) const OTHER_DESCRIPTORS: u64 = 128;
 
 /// How long a connection may be silent.
 #[derive(Debug, Clone, Copy)]

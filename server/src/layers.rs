@@ -22,8 +22,8 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
-    pub(crate) fn new(max_requests: usize, request_timeout: Duration) -> Self {
-        Self { places: Arc::new(Semaphore::new(max_requests)), request_timeout }
+    pub(crate) fn new(places: Arc<Semaphore>, request_timeout: Duration) -> Self {
+        Self { places, request_timeout }
     }
 
     /// The layers from the outside in. Probes and reflection have none of them: they must be answered under load.
@@ -78,7 +78,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_limit_is_shared_and_sheds() {
-        let layers = Layers::new(1, Duration::from_secs(30));
+        let layers = Layers::new(Arc::new(Semaphore::new(1)), Duration::from_secs(30));
         let (first, second) = tokio::join!(code(slow(&layers, 5)), code(slow(&layers, 5)));
         assert_eq!((first, second), (Code::Ok, Code::ResourceExhausted));
         assert_eq!(code(slow(&layers, 5)).await, Code::Ok);
@@ -86,7 +86,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_takes_too_long_gives_its_place_free() {
-        let layers = Layers::new(1, Duration::from_secs(30));
+        let layers = Layers::new(Arc::new(Semaphore::new(1)), Duration::from_secs(30));
         assert_eq!(code(slow(&layers, 31)).await, Code::DeadlineExceeded);
         assert_eq!(code(slow(&layers, 1)).await, Code::Ok);
     }

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Serve(args) => match args.config() {
             Err(error) => cli::fail(&error, exit::USAGE),
-            Ok(config) => match serve::run(&config) {
+            Ok(config) => match serve::run(&config, || args.settings()) {
                 Ok(()) => ExitCode::from(exit::OK),
                 Err(error) => cli::fail(&error, error.exit_code()),
             },
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::from(exit::OK),
             Err(error) => cli::fail(&error, error.exit_code()),
         },
+        Command::Doctor(args) => cli::finish(cli::doctor::run(&args)),
         Command::Completions(args) => cli::finish(cli::manual::completions(&args)),
         Command::Man(args) => cli::finish(cli::manual::man(&args)),
         Command::Health(target) => cli::finish(cli::health::run(&target)),

@@ -2,6 +2,7 @@
 
 use crate::{
     store::{Health, JobStore},
+    supervisor,
     telemetry::metrics,
 };
 use autolrs_proto::v1::{
@@ -65,6 +66,10 @@ impl Probes {
             interval.tick().await;
             *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             self.metrics.run_upkeep();
+            // As /livez says: the service manager restarts what is stuck.
+            if self.live().0 == StatusCode::OK {
+                supervisor::alive();
+            }
         }
     }
 
@@ -76,6 +81,7 @@ impl Probes {
             None => tracing::info!("serving"),
             Some(reason) => tracing::error!(reason, "not serving"),
         }
+        supervisor::status(away.as_deref().unwrap_or("serving"));
         let serving = away.is_none();
         metrics::store_healthy(serving);
         set(reporter, if serving { ServingStatus::Serving } else { ServingStatus::NotServing }).await;

@@ -38,7 +38,7 @@ pub struct Registry {
 struct Shared {
     store: Arc<dyn JobStore>,
     clock: Clock,
-    bounds: Bounds,
+    bounds: Mutex<Bounds>,
     /// Messages are sent under this lock, so that an actor whose mailbox is empty can leave without losing one.
     seats: Mutex<Seats>,
     tasks: TaskTracker,
@@ -48,8 +48,13 @@ impl Registry {
     /// No actor yet.
     pub fn new(store: Arc<dyn JobStore>, clock: Clock, bounds: Bounds) -> Self {
         let tasks = TaskTracker::new();
-        let shared = Shared { store, clock, bounds, seats: Mutex::default(), tasks };
+        let shared = Shared { store, clock, bounds: Mutex::new(bounds), seats: Mutex::default(), tasks };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Other bounds: for the number of jobs at once, for a job from when it is loaded next.
+    pub fn rebind(&self, bounds: Bounds) {
+        *self.shared.bounds.lock().unwrap_or_else(PoisonError::into_inner) = bounds;
     }
 
     /// Asks a job something and waits for the answer.
@@ -107,7 +112,8 @@ impl Registry {
     }
 
     fn start(&self, key: &JobKey, seats: &mut Seats) -> Result<(), Error> {
-        let Shared { store, clock, bounds, tasks, .. } = &*self.shared;
+        let Shared { store, clock, tasks, .. } = &*self.shared;
+        let bounds = *self.shared.bounds.lock().unwrap_or_else(PoisonError::into_inner);
         if !seats.make_room(bounds.jobs, clock.now()) {
             return Err(Error::LimitReached { limit: "jobs in memory" });
         }

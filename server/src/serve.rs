@@ -3,15 +3,17 @@
 use crate::{
     build,
     clock::Clock,
-    config::{Config, Limits},
+    config::{Config, Limits, Settings},
     connections::{Connections, Patience, places},
     exit,
     layers::Layers,
     operate::Probes,
     registry::{Bounds, Registry},
+    reload::{Parts, Reload},
     rpc::{Edge, Jobs, Stores, Trainers},
     store::{JobStore, LateStore, SledOptions, SledStore, StoreError},
-    telemetry::{logs, metrics, rpc::RpcLayer},
+    supervisor,
+    telemetry::{logs, logs::Filter, metrics, rpc::RpcLayer},
 };
 use autolrs_proto::{
     FILE_DESCRIPTOR_SET,
@@ -98,22 +100,24 @@ impl ServeError {
     }
 }
 
-/// Runs the server until SIGTERM or SIGINT.
+/// Runs the server until SIGTERM or SIGINT. On SIGHUP it asks `reread` for the settings.
 ///
 /// # Errors
 /// See [`ServeError`].
-pub fn run(config: &Config) -> Result<(), ServeError> {
-    logs::start(&config.log).map_err(ServeError::Internal)?;
+pub fn run(config: &Config, reread: impl Fn() -> Settings) -> Result<(), ServeError> {
+    let filter = logs::start(&config.log).map_err(ServeError::Internal)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(config, filter, reread));
     // What still waits for a stuck disk must not keep the process.
     runtime.shutdown_timeout(LEFTOVERS);
     result
 }
 
-async fn serve(config: &Config) -> Result<(), ServeError> {
+async fn serve(config: &Config, filter: Filter, reread: impl Fn() -> Settings) -> Result<(), ServeError> {
+    let settings = reread();
     let metrics = metrics::start().map_err(internal)?;
     let mut ends = Ends::new()?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(internal)?;
     let grpc = listen(config.listen, "listen")?;
     let http = match config.http_listen {
         Some(address) => Some(listen(address, "http-listen")?),
@@ -122,13 +126,24 @@ async fn serve(config: &Config) -> Result<(), ServeError> {
     let store = open_store(config).await?;
     let running = Running::start(config, store.clone(), metrics, grpc, http).await?;
     tracing::info!(listen = %config.listen, http = ?config.http_listen, version = build::LINE, "started");
-    let refused = tokio::select! {
-        () = ends.wait() => None,
-        error = store.refused() => Some(error),
+    supervisor::ready();
+    let mut reload = Reload::new(reread, settings, config.clone(), running.parts(filter));
+    let refused = loop {
+        tokio::select! {
+            () = ends.wait() => break None,
+            error = store.refused() => break Some(error),
+            _ = hang_up.recv() => {
+                supervisor::reloading();
+                reload.run();
+                supervisor::ready();
+            }
+        }
     };
-    tracing::info!(seconds = config.drain.as_secs(), "draining");
+    supervisor::stopping();
+    let drain = reload.config().drain;
+    tracing::info!(seconds = drain.as_secs(), "draining");
     tokio::select! {
-        drained = tokio::time::timeout(config.drain, running.drain()) => match drained {
+        drained = tokio::time::timeout(drain, running.drain()) => match drained {
             Ok(result) => result?,
             Err(_) => tracing::warn!("not all that was under way could be finished; what was answered is stored"),
         },
@@ -143,6 +158,8 @@ struct Running {
     registry: Registry,
     store: Arc<dyn JobStore>,
     draining: CancellationToken,
+    requests: Arc<Semaphore>,
+    trainers: Arc<Semaphore>,
     /// RPCs that have not ended.
     under_way: TaskTracker,
     reporting: JoinHandle<()>,
@@ -164,16 +181,19 @@ impl Running {
         let mut probes = Probes::new(store.clone(), limits.writer_silence, draining.clone(), metrics);
         let (reporter, health) = tonic_health::server::health_reporter();
         probes.report(&reporter).await;
+        let requests = Arc::new(Semaphore::new(limits.max_requests));
+        let trainers = Arc::new(Semaphore::new(limits.max_trainers));
         let edge = Edge {
             registry: registry.clone(),
             draining: draining.clone(),
-            trainers: Arc::new(Semaphore::new(limits.max_trainers)),
+            trainers: trainers.clone(),
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
             request_timeout: limits.request_timeout,
             page_bytes: limits.max_message.min(LEAST_MESSAGE) / 2,
         };
         let under_way = TaskTracker::new();
-        let router = services(edge, store.clone(), limits, under_way.clone())?.add_service(health);
+        let router =
+            services(edge, store.clone(), limits, requests.clone(), under_way.clone())?.add_service(health);
         let greeting = Patience::Greeting(PREFACE, GREETING_TIME);
         let incoming = Connections::new(grpc, places(limits.max_connections), greeting).into_stream();
         let end = draining.clone().cancelled_owned();
@@ -185,7 +205,13 @@ impl Running {
         }
         let reporting = tokio::spawn(probes.keep_reporting(reporter));
         let grpc = tokio::spawn(router.serve_with_incoming_shutdown(incoming, end));
-        Ok(Self { registry, store, draining, under_way, reporting, grpc })
+        Ok(Self { registry, store, draining, requests, trainers, under_way, reporting, grpc })
+    }
+
+    /// What can change while it runs.
+    fn parts(&self, filter: Filter) -> Parts {
+        let Self { registry, requests, trainers, .. } = self;
+        Parts { filter, registry: registry.clone(), requests: requests.clone(), trainers: trainers.clone() }
     }
 
     /// Takes no more requests, finishes those that were taken, and closes the store.
@@ -232,6 +258,7 @@ fn services(
     edge: Edge,
     store: Arc<dyn JobStore>,
     limits: &Limits,
+    requests: Arc<Semaphore>,
     under_way: TaskTracker,
 ) -> Result<Router<Stack<RpcLayer, Identity>>, ServeError> {
     let bytes = limits.max_message;
@@ -242,7 +269,7 @@ fn services(
     let trainers = TrainerServiceServer::new(Trainers::new(edge))
         .max_decoding_message_size(bytes)
         .max_encoding_message_size(bytes);
-    let layers = Layers::new(limits.max_requests, limits.request_timeout);
+    let layers = Layers::new(requests, limits.request_timeout);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -274,6 +301,7 @@ impl Ends {
         Ok(Self { terminate: catch(SignalKind::terminate())?, interrupt: catch(SignalKind::interrupt())? })
     }
 
+    /// Until one that ends it.
     async fn wait(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

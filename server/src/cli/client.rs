@@ -10,6 +10,8 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
+/// Where a server listens that was told nothing.
+const DEFAULT: &str = "http://127.0.0.1:7461";
 /// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest time for one answer.
@@ -19,7 +21,7 @@ pub(super) const ANSWER: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Args)]
 pub struct Target {
     /// URL of the server.
-    #[arg(long, env = "AUTOLRS_SERVER", value_name = "URL", default_value = "http://127.0.0.1:7461")]
+    #[arg(long, env = "AUTOLRS_SERVER", value_name = "URL", default_value = DEFAULT)]
     pub server: String,
 }
 
@@ -88,6 +90,11 @@ fn reason(status: &Status) -> String {
 }
 
 impl Target {
+    /// Whether nobody said which.
+    pub(super) fn is_default(&self) -> bool {
+        self.server == DEFAULT
+    }
+
     /// A connection.
     ///
     /// # Errors

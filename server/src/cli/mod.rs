@@ -4,6 +4,7 @@ mod calls;
 pub mod client;
 pub mod config;
 pub mod conformance;
+pub mod doctor;
 pub mod health;
 pub mod jobs;
 pub mod manual;
@@ -55,6 +56,8 @@ pub enum Command {
     Conformance(conformance::ConformanceArgs),
     /// Exit with 0 if the server is serving, else with 1: for container probes.
     Health(Target),
+    /// Look at everything that a server needs, and say what to do about what is wrong; exit with 1 if something is.
+    Doctor(doctor::DoctorArgs),
     /// Print a shell's completions of this command line: `autolrs completions bash > /etc/bash_completion.d/autolrs`.
     Completions(manual::CompletionsArgs),
     /// Print a manual page: `autolrs man serve | man -l -`.

@@ -6,6 +6,8 @@ use std::borrow::Cow;
 
 /// Prefix of the environment variables.
 pub const PREFIX: &str = "AUTOLRS_";
+/// What SIGHUP changes; the rest needs a restart.
+const LIVE: [&str; 7] = ["log_level", "max_requests", "max_trainers", "max_jobs", "mailbox", "idle", "drain"];
 /// How keys end whose values nobody may see.
 const SECRETS: [&str; 4] = ["_token", "_secret", "_password", "_headers"];
 /// What is shown instead.
@@ -158,6 +160,11 @@ impl Knob {
     /// Whether its values are written without quotes in the file.
     pub fn is_bare(&self) -> bool {
         self.value.is_empty() || self.value == "N"
+    }
+
+    /// Whether a running server takes a new value on SIGHUP.
+    pub fn is_live(&self) -> bool {
+        LIVE.contains(&self.key)
     }
 
     /// Whether nobody may see its value: its key says so.

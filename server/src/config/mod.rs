@@ -136,6 +136,14 @@ impl Settings {
         self.values.iter()
     }
 
+    /// These settings, but those knobs as `other` has them.
+    #[must_use]
+    pub fn with(&self, other: &Self, whose: impl Fn(&knobs::Knob) -> bool) -> Self {
+        let pairs = self.values.iter().zip(&other.values);
+        let values = pairs.map(|(old, new)| if whose(new.knob) { new } else { old }.clone());
+        Self { values: values.collect(), problems: self.problems.clone() }
+    }
+
     /// The configuration.
     ///
     /// # Errors

@@ -2,14 +2,31 @@
 
 use crate::config::{LogConfig, LogFormat};
 use std::io::IsTerminal;
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Registry, fmt, layer::SubscriberExt, reload, reload::Handle, util::SubscriberInitExt,
+};
+
+/// The filter of the lines, which may change.
+#[derive(Debug, Clone)]
+pub struct Filter(Handle<EnvFilter, Registry>);
+
+impl Filter {
+    /// From now on these lines are written. A filter that can't be read changes nothing.
+    pub fn set(&self, filter: &str) {
+        if let Err(error) = self::filter(filter).and_then(|new| self.0.reload(new).map_err(|e| e.to_string()))
+        {
+            tracing::warn!(error, "the filter of the log was not changed");
+        }
+    }
+}
 
 /// Starts logging. Panics of tasks become log lines.
 ///
 /// # Errors
 /// A sentence, if the process logs already.
-pub fn start(config: &LogConfig) -> Result<(), String> {
+pub fn start(config: &LogConfig) -> Result<Filter, String> {
     let filter = filter(&config.filter)?;
+    let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
     let stderr = fmt::layer().with_writer(std::io::stderr);
     let started = match config.format {
@@ -20,7 +37,7 @@ pub fn start(config: &LogConfig) -> Result<(), String> {
     };
     started.map_err(|e| e.to_string())?;
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a defect")));
-    Ok(())
+    Ok(Filter(handle))
 }
 
 /// A filter of [`EnvFilter`]'s own form.

@@ -3,6 +3,7 @@
 pub(super) mod config;
 pub(super) mod conformance;
 pub mod csv;
+pub(super) mod doctor;
 pub mod json;
 pub(super) mod number;
 pub mod schedule;

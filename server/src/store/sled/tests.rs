@@ -7,6 +7,7 @@ const QUICK: SledOptions = SledOptions {
     cache_bytes: 1 << 20,
     min_free_bytes: 0,
     reopen_every: Duration::from_millis(50),
+    create: true,
     accept_cut: false,
 };
 

@@ -1,0 +1,83 @@
+//! SIGHUP: the configuration is read again, and what can change in a running server changes. What can't is named.
+
+use crate::{
+    config::{Config, Settings},
+    registry::{Bounds, Registry},
+    telemetry::logs::Filter,
+};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// A running server's configuration.
+pub(crate) struct Reload<R> {
+    reread: R,
+    /// As they were read at the start and changed since.
+    settings: Settings,
+    config: Config,
+    parts: Parts,
+}
+
+/// What the live settings are settings of.
+pub(crate) struct Parts {
+    pub(crate) filter: Filter,
+    pub(crate) registry: Registry,
+    pub(crate) requests: Arc<Semaphore>,
+    pub(crate) trainers: Arc<Semaphore>,
+}
+
+impl<R: Fn() -> Settings> Reload<R> {
+    pub(crate) fn new(reread: R, settings: Settings, config: Config, parts: Parts) -> Self {
+        Self { reread, settings, config, parts }
+    }
+
+    /// In force now.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Reads the sources again. If anything is wrong with them, nothing changes.
+    pub(crate) fn run(&mut self) {
+        let settings = (self.reread)();
+        let new = match settings.config() {
+            Ok(new) => new,
+            Err(error) => return tracing::error!(%error, "not reloaded; what was in force still is"),
+        };
+        let pairs = self.settings.iter().zip(settings.iter()).filter(|(old, new)| old.text != new.text);
+        let (live, fixed): (Vec<_>, Vec<_>) = pairs.map(|(_, new)| new.knob).partition(|knob| knob.is_live());
+        for knob in &fixed {
+            tracing::warn!(key = knob.key, "changes only with a restart; the old value stays in force");
+        }
+        let changed: Vec<_> = live.iter().map(|knob| knob.key).collect();
+        self.apply(new);
+        self.settings = self.settings.with(&settings, |knob| knob.is_live());
+        tracing::info!(changed = changed.join(" "), "reloaded");
+    }
+
+    fn apply(&mut self, new: Config) {
+        let Parts { filter, registry, requests, trainers } = &self.parts;
+        if new.log.filter != self.config.log.filter {
+            filter.set(&new.log.filter);
+        }
+        let (old, limits) = (&mut self.config.limits, new.limits);
+        registry.rebind(Bounds { jobs: limits.max_jobs, mailbox: limits.mailbox, idle: limits.idle });
+        resize(requests, old.max_requests, limits.max_requests);
+        resize(trainers, old.max_trainers, limits.max_trainers);
+        (old.max_requests, old.max_trainers) = (limits.max_requests, limits.max_trainers);
+        (old.max_jobs, old.mailbox, old.idle) = (limits.max_jobs, limits.mailbox, limits.idle);
+        (self.config.log.filter, self.config.drain) = (new.log.filter, new.drain);
+    }
+}
+
+/// More places at once; fewer as they become free.
+fn resize(places: &Arc<Semaphore>, old: usize, new: usize) {
+    places.add_permits(new.saturating_sub(old));
+    let gone = u32::try_from(old.saturating_sub(new)).unwrap_or(u32::MAX);
+    if gone > 0 {
+        let places = places.clone();
+        tokio::spawn(async move {
+            if let Ok(places) = places.acquire_many_owned(gone).await {
+                places.forget();
+            }
+        });
+    }
+}
