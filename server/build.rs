@@ -11,8 +11,8 @@ fn main() {
     let rustc = rustc.as_deref().and_then(|line| line.split(' ').nth(1)).unwrap_or("unknown").to_owned();
     let commit = given().or_else(packaged).or_else(checked_out).unwrap_or_else(|| "unknown".into());
     let commit = commit.get(..12).unwrap_or(&commit);
-    println!("cargo:rustc-env=AUTOLRS_BUILD_COMMIT={commit}");
-    println!("cargo:rustc-env=AUTOLRS_BUILD_RUSTC={rustc}");
+    println!("cargo:rustc-env=BUILD_COMMIT={commit}");
+    println!("cargo:rustc-env=BUILD_RUSTC={rustc}");
 }
 
 /// By whoever builds, a container build say.

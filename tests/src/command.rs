@@ -20,9 +20,21 @@ pub struct Ran {
 /// `autolrs ARGS`, run to its end.
 pub async fn autolrs<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Ran {
     let mut command = Command::new(binary());
-    command.args(args).stdin(Stdio::null());
-    let ran = tokio::task::spawn_blocking(move || command.output().expect("the binary runs"));
-    let ran = ran.await.expect("it ends");
+    command.args(args);
+    tokio::task::spawn_blocking(move || finish(&mut command)).await.expect("it ends")
+}
+
+/// The same with these variables and no others of ours.
+pub fn autolrs_with(args: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let mut command = Command::new(binary());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AUTOLRS_")) {
+        command.env_remove(name);
+    }
+    finish(command.args(args).envs(variables.iter().copied()))
+}
+
+fn finish(command: &mut Command) -> Ran {
+    let ran = command.stdin(Stdio::null()).output().expect("the binary runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     Ran { code: ran.status.code(), out: text(ran.stdout), err: text(ran.stderr) }
 }

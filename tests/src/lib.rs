@@ -4,6 +4,7 @@
 pub mod bystander;
 pub mod command;
 pub mod jobs;
+pub mod manager;
 pub mod proxy;
 pub mod server;
 pub mod sim;

@@ -1,26 +1,11 @@
 //! `autolrs config`: what is wrong is said at once, what is in force with who set it; the example file is the defaults.
 
-use autolrs_tests::server::binary;
+use autolrs_tests::command::{Ran, autolrs_with};
 use serde_json::{Value, json};
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Stdio},
-};
-
-/// `autolrs ARGS` with these variables and no others of ours: exit code, stdout, stderr.
-fn autolrs(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(binary());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AUTOLRS_")) {
-        command.env_remove(name);
-    }
-    let ran = command.args(args).envs(env.iter().copied()).stdin(Stdio::null()).output().expect("it runs");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    (ran.status.code(), text(ran.stdout), text(ran.stderr))
-}
+use std::{collections::BTreeSet, fs, path::Path};
 
 fn prints(args: &[&str], env: &[(&str, &str)]) -> String {
-    let (code, out, err) = autolrs(args, env);
+    let Ran { code, out, err } = autolrs_with(args, env);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{args:?}");
     out
 }
@@ -45,8 +30,9 @@ fn check_says_everything_that_is_wrong_at_once() {
     let file = file.to_str().unwrap();
     let env = [("AUTOLRS_DATADIR", "/tmp"), ("AUTOLRS_MAX_MESSAGE", "1TiB")];
     let args = ["config", "check", "--config", file, "--listen", "0.0.0.0:7461", "--log-level", "a=b=c"];
-    let (code, out, err) = autolrs(&args, &env);
-    assert_eq!((code, out.as_str()), (Some(64), ""), "{err}");
+    let ran = autolrs_with(&args, &env);
+    let err = &ran.err;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(64), ""), "{err}");
     let expected = [
         format!("config is not TOML at {file}:4: "),
         format!("lisen is not a key of this version (in {file}:1); did you mean listen?"),
@@ -65,10 +51,9 @@ fn check_says_everything_that_is_wrong_at_once() {
     assert_eq!(err.lines().count(), 1 + expected.len(), "{err}");
     // The server says the same and does not start.
     let serve = [&["serve"], &args[2..]].concat();
-    assert_eq!(autolrs(&serve, &env), (code, out, err));
-    let (code, _, err) = autolrs(&["config", "check", "--lisen", "x"], &[]);
-    assert_eq!(code, Some(64));
-    assert!(err.contains("'--listen'"), "a flag is asked about too: {err}");
+    assert_eq!(autolrs_with(&serve, &env), ran);
+    let ran = autolrs_with(&["config", "check", "--lisen", "x"], &[]);
+    assert!(ran.code == Some(64) && ran.err.contains("'--listen'"), "a flag is asked about too: {ran:?}");
     assert_eq!(prints(&["config", "check"], &[]), "the configuration is usable\n");
 }
 
@@ -78,12 +63,18 @@ fn print_says_who_set_what_and_its_toml_is_the_same_configuration() {
     let file = folder.path().join("autolrs.toml");
     fs::write(&file, "# mine\n\ndata_dir = \"a \\\"b\\\"\"\nidle = \"5m\"\nmailbox = 1_0\n").unwrap();
     let args = ["--config", file.to_str().unwrap(), "--drain", "3s", "--insecure"];
-    let env = [("AUTOLRS_IDLE", "1h 5m"), ("AUTOLRS_SERVER", "http://elsewhere:1")];
+    let env = [
+        ("AUTOLRS_IDLE", "1h 5m"),
+        ("AUTOLRS_SERVER", "http://elsewhere:1"),
+        // No number of TOML or JSON, but one of ours.
+        ("AUTOLRS_MAX_JOBS", "064"),
+    ];
     let found = settings(&args, &env);
     let path = file.to_str().unwrap();
     for (key, value, origin) in [
         ("data_dir", json!("a \"b\""), json!({ "kind": "file", "path": path, "line": 3 })),
         ("mailbox", json!(10), json!({ "kind": "file", "path": path, "line": 5 })),
+        ("max_jobs", json!(64), json!({ "kind": "variable", "name": "AUTOLRS_MAX_JOBS" })),
         ("idle", json!("1h 5m"), json!({ "kind": "variable", "name": "AUTOLRS_IDLE" })),
         ("drain", json!("3s"), json!({ "kind": "flag", "name": "--drain" })),
         ("insecure", json!(true), json!({ "kind": "flag", "name": "--insecure" })),
@@ -124,4 +115,57 @@ fn the_example_file_has_every_key_with_its_default() {
         assert_eq!(found[key]["origin"]["kind"], "file", "{key} is not in the example");
         assert_eq!(found[key]["value"], default["value"], "{key}");
     }
+}
+
+/// Names that only tests of unknown names use.
+const INVENTED: [&str; 3] = ["AUTOLRS_DATADIR", "AUTOLRS_TYPO", "AUTOLRS_X"];
+
+/// Every variable of ours that a text file here names.
+fn variables(place: &Path, found: &mut BTreeSet<String>) {
+    if place.is_dir() {
+        for entry in fs::read_dir(place).unwrap().map(|entry| entry.unwrap()) {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if !name.starts_with('.') && !["target", "node_modules"].contains(&&*name) {
+                variables(&entry.path(), found);
+            }
+        }
+        return;
+    }
+    let Ok(text) = fs::read_to_string(place) else { return };
+    let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    for (at, _) in text.match_indices("AUTOLRS_").filter(|(at, _)| !text[..*at].ends_with(is_name)) {
+        let rest = &text[at..];
+        let name = &rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())];
+        if !name.ends_with('_') && !INVENTED.contains(&name) {
+            found.insert(name.to_owned());
+        }
+    }
+}
+
+#[test]
+fn every_variable_that_is_named_anywhere_is_known() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut found = BTreeSet::new();
+    for place in [
+        "Makefile",
+        "README.md",
+        "deploy",
+        "proto",
+        "client-rs",
+        "python-client",
+        "server",
+        "tests",
+        ".github",
+    ] {
+        variables(&root.join(place), &mut found);
+    }
+    for name in ["AUTOLRS_DATA_DIR", "AUTOLRS_JOB", "AUTOLRS_TEST_DEVICE"] {
+        assert!(found.contains(name), "{name} is not in {found:?}");
+    }
+    let env: Vec<_> = found.iter().map(|name| (name.as_str(), "?")).collect();
+    let ran = autolrs_with(&["config", "check", "--config", "/nonexistent"], &env);
+    let unknown: Vec<_> =
+        ran.err.lines().filter(|line| line.contains("is not a variable of this version")).collect();
+    assert!(ran.code == Some(64) && unknown.is_empty(), "{unknown:?}");
 }

@@ -4,6 +4,7 @@
 use autolrs_proto::v1::{Report, ScanPolicy, job_spec::Policy};
 use autolrs_tests::{
     command::autolrs,
+    manager::Manager,
     server::Server,
     story::{Story, job},
     trainer::advance,
@@ -17,6 +18,9 @@ use tonic::Code;
 
 /// How far the jobs were lived before the wedge.
 const AT: usize = 3;
+
+/// Time for two beats of a server that lives.
+const BEATS: Duration = Duration::from_secs(2);
 
 /// Holds back every fdatasync of a process.
 struct Wedge(Child);
@@ -95,7 +99,9 @@ async fn until_health(server: &Server, code: i32) {
 #[tokio::test]
 async fn a_wedged_committer_fails_the_probes_and_nobody_waits_for_ever() {
     let story = Story::of(Policy::Scan(ScanPolicy::default())).await;
+    let manager = Manager::default();
     let mut server = Server::prepare(tempfile::tempdir().unwrap());
+    server.env = manager.variables();
     server.flags = ["--writer-silence", "3s", "--request-timeout", "1s"].map(String::from).to_vec();
     server.up().await;
     for name in ["a", "b"] {
@@ -115,6 +121,7 @@ async fn a_wedged_committer_fails_the_probes_and_nobody_waits_for_ever() {
         assert!(said.contains("the store's writer is stuck since"), "{path}: {said}");
     }
     until_health(&server, 1).await;
+    assert!(manager.hears_no("WATCHDOG=1", BEATS), "the service manager restarts it");
     assert!(server.probe("/metrics").await.1.contains("autolrs_store_healthy 0"));
     wedge.pull_out();
 
@@ -122,6 +129,7 @@ async fn a_wedged_committer_fails_the_probes_and_nobody_waits_for_ever() {
         until(&server, path, 200).await;
     }
     until_health(&server, 0).await;
+    manager.told("WATCHDOG=1");
     for (name, before) in ["a", "b"].into_iter().zip(before) {
         assert_eq!(job(&server, name).await.uid, before.uid);
         story.finish(&server, name, AT).await;

@@ -15,9 +15,20 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// Variables with our prefix that belong to the clients, to the command line and to the tests.
-const FOREIGN: &[&str] =
-    &["AUTOLRS_SERVER", "AUTOLRS_TOKEN", "AUTOLRS_CONFIG", "AUTOLRS_BIN", "AUTOLRS_BLESS", "AUTOLRS_BENCH"];
+/// Variables with our prefix that belong to the clients, to the command line, to the build and to the tests.
+const FOREIGN: &[&str] = &[
+    "AUTOLRS_SERVER",
+    "AUTOLRS_TOKEN",
+    "AUTOLRS_CONFIG",
+    // The conformance kit gives them to the client that it tries.
+    "AUTOLRS_JOB",
+    "AUTOLRS_DECISION_TIMEOUT",
+    "AUTOLRS_STEP_SECONDS",
+    "AUTOLRS_COMMIT",
+    "AUTOLRS_BIN",
+    "AUTOLRS_BLESS",
+    "AUTOLRS_TEST_DEVICE",
+];
 
 /// A value as text, and who set it.
 #[derive(Debug, Clone, PartialEq, Eq)]

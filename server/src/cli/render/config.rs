@@ -16,9 +16,8 @@ pub(in crate::cli) fn table(settings: &Settings) -> String {
 /// For programs.
 pub(in crate::cli) fn json(settings: &Settings) -> String {
     let one = |setting: &Setting| {
-        let shown = setting.knob.shown(&setting.text);
-        let bare = setting.knob.is_bare().then(|| serde_json::from_str(&shown).ok()).flatten();
-        let value: Value = bare.unwrap_or_else(|| shown.into());
+        let text = setting.knob.shown(&setting.text);
+        let value: Value = bare(setting).unwrap_or_else(|| text.into());
         let origin = match &setting.origin {
             Origin::Default => json!({ "kind": "default" }),
             Origin::File { path, line } => {
@@ -32,6 +31,16 @@ pub(in crate::cli) fn json(settings: &Settings) -> String {
     json::print(&json!({ "settings": settings.iter().map(one).collect::<Vec<_>>() }))
 }
 
+/// The number or the truth value that the text is read as: `064` is 64.
+fn bare(setting: &Setting) -> Option<Value> {
+    let Setting { knob, text, .. } = setting;
+    if !knob.is_bare() {
+        return None;
+    }
+    let number = text.parse::<u64>().ok().map(Value::from);
+    number.or_else(|| text.parse::<bool>().ok().map(Value::from))
+}
+
 /// For `autolrs serve --config`.
 pub(in crate::cli) fn toml(settings: &Settings) -> String {
     let line = |setting: &Setting| {
@@ -40,7 +49,8 @@ pub(in crate::cli) fn toml(settings: &Settings) -> String {
         if knob.shown(text) != *text {
             return format!("# {key} is hidden: {origin}\n");
         }
-        let value = if knob.is_bare() { text.clone() } else { toml::Value::from(text.as_str()).to_string() };
+        let value = bare(setting)
+            .map_or_else(|| toml::Value::from(text.as_str()).to_string(), |value| value.to_string());
         format!("{key} = {value} # {origin}\n")
     };
     settings.iter().map(line).collect()
