@@ -2,6 +2,8 @@
 # make test    Rust and Python tests, real processes included
 # make test-frameworks   the Python client with the newest PyTorch, Lightning, transformers, Keras and JAX: installs
 #              what tests/frameworks/requirements.txt pins into .venv-frameworks (6 GB)
+# make test-deploy   the container image, the Helm chart, a pod, and what deploy/README.md says: builds the image with podman;
+#              where no registry of images is reached, from base images that it makes of Debian's packages (as root)
 # make test-gpu   the tests of device losses on a CUDA GPU, with the PyTorch of .venv-frameworks; fails where there is none
 # make torture 1000 times kill -9 of servers and trainers at every point of a job's life, 50 times of a PyTorch training:
 #              lost reports, changed decisions, stuck jobs; some minutes. TORTURE_SEED=2 draws other points
@@ -25,13 +27,13 @@
 # make clean   removes everything that was built
 #
 # Each installs what it needs: virtual environments in .venv and .venv-frameworks, tools under target/tools, Debian's
-# python3-torch, libopenblas0-pthread, dataset-fashion-mnist and strace (as root with apt; else it says what to install).
+# python3-torch, libopenblas0-pthread, dataset-fashion-mnist and strace, for test-deploy podman (as root with apt; else it says what to install).
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-python test-frameworks test-gpu torture check fmt bench bench-policies bench-convergence example-candle docs wheel package clean fuzz server server-release
+.PHONY: help demo test test-rust test-python test-frameworks test-deploy test-gpu torture check fmt bench bench-policies bench-convergence example-candle docs wheel package clean fuzz server server-release
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .venv
@@ -49,6 +51,8 @@ VENV_STAMP := $(VENV)/.installed
 CLIENT_STAMP := $(VENV)/.client
 BENCH_STAMP := $(VENV)/.bench
 CONVERGENCE_STAMP := $(VENV)/.convergence
+DEPLOY_STAMP := $(VENV)/.deploy
+DEPLOY_PACKAGES := podman runc catatonit netavark aardvark-dns iptables mmdebstrap
 TORTURE_STAMP := $(VENV)/.torture
 TORTURE_SEED := 1
 FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
@@ -70,11 +74,14 @@ test-rust: server
 		cargo nextest run --workspace --exclude autolrs-python && cargo test --workspace --exclude autolrs-python --doc; \
 	else cargo test --workspace --exclude autolrs-python; fi
 
-test-python: server $(CLIENT_STAMP)
-	AUTOLRS_BIN=$(TARGET)/debug/autolrs $(BIN)/python -m pytest -c python-client/pyproject.toml python-client/tests tests/python
+test-python: server $(CLIENT_STAMP) $(TOOLS)/bin/helm
+	AUTOLRS_BIN=$(TARGET)/debug/autolrs $(BIN)/python -m pytest -c python-client/pyproject.toml python-client/tests tests/python tests/deploy/test_chart.py
 
 test-frameworks: server $(FRAMEWORKS_CLIENT_STAMP)
 	AUTOLRS_BIN=$(TARGET)/debug/autolrs $(FRAMEWORKS)/bin/python -m pytest -c python-client/pyproject.toml $(TORCH_TESTS) tests/frameworks
+
+test-deploy: server $(CLIENT_STAMP) $(DEPLOY_STAMP) $(TOOLS)/bin/helm
+	AUTOLRS_BIN=$(TARGET)/debug/autolrs $(BIN)/python -m pytest -c python-client/pyproject.toml tests/deploy
 
 test-gpu: server $(FRAMEWORKS_CLIENT_STAMP)
 	$(FRAMEWORKS)/bin/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("make test-gpu: PyTorch finds no CUDA GPU here, so nothing was tested")'
@@ -162,6 +169,11 @@ $(CONVERGENCE_STAMP): $(VENV_STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check schedulefree==1.4.1 prodigyopt==1.1.2
 	touch $@
 
+$(DEPLOY_STAMP): $(VENV_STAMP) tests/deploy/requirements.txt
+	python-client/setup-venv $(VENV) $(DEPLOY_PACKAGES)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/deploy/requirements.txt
+	touch $@
+
 $(TORTURE_STAMP): $(VENV_STAMP)
 	python-client/setup-venv $(VENV) strace
 	touch $@
@@ -178,6 +190,10 @@ $(FRAMEWORKS_STAMP): tests/frameworks/requirements.txt tests/frameworks/constrai
 
 $(FRAMEWORKS_CLIENT_STAMP): $(FRAMEWORKS_STAMP) $(CLIENT_SOURCES)
 	VIRTUAL_ENV=$(abspath $(FRAMEWORKS)) $(FRAMEWORKS)/bin/maturin develop --release --quiet -m python-client/Cargo.toml
+	touch $@
+
+$(TOOLS)/bin/helm: tests/deploy/get-helm $(VENV_STAMP)
+	$(BIN)/python tests/deploy/get-helm $(TOOLS)/bin
 	touch $@
 
 $(TOOLS)/bin/cargo-deny:
