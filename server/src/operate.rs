@@ -3,14 +3,13 @@
 use crate::{
     store::{Health, JobStore},
     supervisor,
-    telemetry::metrics,
+    telemetry::{exposition::Exposition, metrics},
 };
 use autolrs_proto::v1::{
     job_service_server::SERVICE_NAME as JOB_SERVICE, store_service_server::SERVICE_NAME as STORE_SERVICE,
     trainer_service_server::SERVICE_NAME as TRAINER_SERVICE,
 };
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use metrics_exporter_prometheus::PrometheusHandle;
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -34,7 +33,7 @@ pub struct Probes {
     /// Silence of the store's writer after which it counts as stuck: a disk may need long, but not that long.
     writer_silence: Duration,
     draining: CancellationToken,
-    metrics: PrometheusHandle,
+    metrics: Exposition,
     beat: Arc<Mutex<Instant>>,
 }
 
@@ -44,7 +43,7 @@ impl Probes {
         store: Arc<dyn JobStore>,
         writer_silence: Duration,
         draining: CancellationToken,
-        metrics: PrometheusHandle,
+        metrics: Exposition,
     ) -> Self {
         let (health, beat) = (store.health(), Arc::new(Mutex::new(Instant::now())));
         Self { store, health, writer_silence, draining, metrics, beat }
@@ -159,7 +158,7 @@ mod tests {
 
     fn probes(draining: &CancellationToken) -> (Arc<MemoryStore>, Probes) {
         let store = Arc::new(MemoryStore::default());
-        let metrics = PrometheusBuilder::new().build_recorder().handle();
+        let metrics = Exposition::new(PrometheusBuilder::new().build_recorder().handle(), || ());
         (store.clone(), Probes::new(store, Duration::from_secs(60), draining.clone(), metrics))
     }
 

@@ -1,6 +1,7 @@
 //! Which actor owns which job. An actor is made when its job is asked for and leaves memory when nobody asks or watches
 //! for a while, or sooner if its place is needed; nothing is lost then, because what matters is stored.
 
+pub(crate) mod census;
 mod seats;
 
 use crate::{
@@ -84,6 +85,13 @@ impl Registry {
         Ok(page)
     }
 
+    /// Sets the gauges of the jobs in memory.
+    pub fn measure(&self) {
+        let now = self.shared.clock.now();
+        let census = self.shared.lock().census(now);
+        census.publish();
+    }
+
     /// Takes no more messages, and waits until those that were taken are answered.
     pub async fn close(&self) {
         {
@@ -134,7 +142,7 @@ async fn run(mut actor: Actor, mut messages: mpsc::Receiver<Message>, place: Pla
             Ok(None) => return,
             Ok(Some(message)) => {
                 actor.handle(message).await;
-                place.tenure.handled(actor.needed_until());
+                place.tenure.handled(actor.needed_until(), actor.standing());
                 if !actor.is_empty() {
                     continue;
                 }

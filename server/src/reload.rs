@@ -1,9 +1,9 @@
 //! SIGHUP: the configuration is read again, and what can change in a running server changes. What can't is named.
 
 use crate::{
-    config::{Config, Settings},
+    config::{Config, LogConfig, Settings},
     registry::{Bounds, Registry},
-    telemetry::logs::Filter,
+    telemetry::{decisions, logs::Filter},
 };
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -58,13 +58,15 @@ impl<R: Fn() -> Settings> Reload<R> {
         if new.log.filter != self.config.log.filter {
             filter.set(&new.log.filter);
         }
+        decisions::slow_after(new.log.slow_decision);
         let (old, limits) = (&mut self.config.limits, new.limits);
         registry.rebind(Bounds { jobs: limits.max_jobs, mailbox: limits.mailbox, idle: limits.idle });
         resize(requests, old.max_requests, limits.max_requests);
         resize(trainers, old.max_trainers, limits.max_trainers);
         (old.max_requests, old.max_trainers) = (limits.max_requests, limits.max_trainers);
         (old.max_jobs, old.mailbox, old.idle) = (limits.max_jobs, limits.mailbox, limits.idle);
-        (self.config.log.filter, self.config.drain) = (new.log.filter, new.drain);
+        (self.config.log, self.config.drain) =
+            (LogConfig { format: self.config.log.format, ..new.log }, new.drain);
     }
 }
 

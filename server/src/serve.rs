@@ -13,7 +13,7 @@ use crate::{
     rpc::{Edge, Jobs, Stores, Trainers},
     store::{JobStore, LateStore, SledOptions, SledStore, StoreError},
     supervisor,
-    telemetry::{logs, logs::Filter, metrics, rpc::RpcLayer},
+    telemetry::{disk, exposition::Exposition, logs, logs::Filter, metrics, rpc::RpcLayer},
 };
 use autolrs_proto::{
     FILE_DESCRIPTOR_SET,
@@ -178,6 +178,9 @@ impl Running {
         let bounds = Bounds { jobs: limits.max_jobs, mailbox: limits.mailbox, idle: limits.idle };
         let registry = Registry::new(store.clone(), Clock::start(), bounds);
         let draining = CancellationToken::new();
+        tokio::spawn(disk::measure(config.data_dir.clone()));
+        let counted = registry.clone();
+        let metrics = Exposition::new(metrics, move || counted.measure());
         let mut probes = Probes::new(store.clone(), limits.writer_silence, draining.clone(), metrics);
         let (reporter, health) = tonic_health::server::health_reporter();
         probes.report(&reporter).await;

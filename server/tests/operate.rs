@@ -60,7 +60,7 @@ async fn probes_and_metrics_answer() {
     }
     let metrics = get(server.http, "/metrics").await;
     for part in [
-        r#"grpc_server_handled_total{grpc_service="autolrs.v1.JobService",grpc_method="CreateJob",grpc_code="OK"} 1"#,
+        r#"grpc_server_handled_total{grpc_service="autolrs.v1.JobService",grpc_method="CreateJob",grpc_code="OK",grpc_type="unary"} 1"#,
         "grpc_server_handling_seconds_bucket",
         "autolrs_decision_seconds_count 1",
         "autolrs_store_commit_seconds_count 2",

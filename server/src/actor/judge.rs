@@ -13,14 +13,14 @@ use crate::{
         RowWrite, StoreError,
         codec::{self, Kind},
     },
-    telemetry::metrics,
+    telemetry::{decisions::Decision, metrics},
 };
 use autolrs_core::{
     job::{Ack, Admitted, Answer, Cancel, Event, Finish, Job, Open, Opened, Report, Row, Update},
     spec::{JobSpec, ResolvedSpec},
 };
 use std::time::Instant;
-use tracing::Instrument;
+use tracing::{Instrument, field};
 
 /// How often one event is judged again because another process stored first.
 const MAX_RACES: usize = 8;
@@ -49,6 +49,7 @@ impl Actor {
                 result => result.map_err(|e| from_store(&self.key, e))?,
             }
             tracing::info!(job = %self.key, policy = resolved.policy_name(), "job created");
+            metrics::job_created(resolved.policy_name());
             return self.present().await;
         }
         Err(self.raced())
@@ -62,6 +63,7 @@ impl Actor {
             Answer::Opened(opened) => {
                 let Opened { session, directive, .. } = &*opened;
                 tracing::info!(job = %self.key, session, seq = directive.seq, "session opened");
+                metrics::session_opened();
                 Ok(*opened)
             }
             other => Err(unexpected(&other)),
@@ -70,6 +72,7 @@ impl Actor {
 
     pub(super) async fn report(&mut self, report: Report) -> Result<Ack, Error> {
         let now = self.clock.now();
+        metrics::losses(report.train_losses.len());
         let loaded = self.load().await?;
         if report.session == loaded.snapshot.job.session() {
             loaded.snapshot.heard = Some(now);
@@ -127,10 +130,20 @@ impl Actor {
             if !admitted.must_store() {
                 return Ok(self.load().await?.snapshot.job.apply(admitted).answer);
             }
-            let span = tracing::info_span!("decision", job = %self.key);
+            let span = tracing::info_span!(
+                "decision",
+                job = %self.key,
+                policy = field::Empty,
+                seq = field::Empty,
+                phase = field::Empty
+            );
             let Loaded { version, mut snapshot } = self.load().await?.clone();
             snapshot.asked = snapshot.asked.edited(&self.key.name, edit.clone())?;
+            let had_ended = snapshot.job.ended();
             let effects = span.in_scope(|| snapshot.job.apply(admitted));
+            let ended = snapshot.job.ended().filter(|_| had_ended.is_none());
+            let policy = snapshot.job.spec().policy_name();
+            let decision = Decision::new(started, policy, &effects, ended, &span);
             if matches!(effects.answer, Answer::Opened(_)) {
                 snapshot.heard = Some(self.clock.now());
             }
@@ -138,7 +151,7 @@ impl Actor {
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(from_store(&self.key, error)),
                 Ok(()) => {
-                    metrics::decision(started.elapsed());
+                    decision.stored();
                     return Ok(effects.answer);
                 }
             }
@@ -183,9 +196,9 @@ impl Actor {
         let encoded = codec::encode(Kind::Snapshot, &snapshot).map_err(|e| e.of(&self.key))?;
         let writes: Result<Vec<RowWrite>, _> = rows.iter().map(rows::write).collect();
         let writes = writes.map_err(|e| e.of(&self.key))?;
-        let started = Instant::now();
+        let saving = metrics::Saving::begin();
         let saved = self.store.save(&self.key, expected, encoded.into(), writes).await;
-        metrics::commit(started.elapsed());
+        drop(saving);
         match saved {
             Ok(version) => {
                 tracing::debug!(version, rows = rows.len(), "stored");

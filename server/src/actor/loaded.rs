@@ -4,6 +4,7 @@ use super::asked::Asked;
 use crate::{
     clock::{Clock, SILENCE},
     error::Error,
+    registry::census::Standing,
     store::{
         JobKey, StoreError, Stored,
         codec::{self, Kind},
@@ -108,6 +109,10 @@ impl Loaded {
     pub(super) fn active_until(&self) -> u64 {
         let heard = self.snapshot.heard.filter(|_| self.snapshot.job.ended().is_none());
         heard.map_or(0, |heard| heard.saturating_add(SILENCE.as_millis() as u64))
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        Standing { state: self.snapshot.job.state(), active_until: self.active_until() }
     }
 
     pub(super) fn view(&self, key: &JobKey, clock: &Clock) -> JobView {

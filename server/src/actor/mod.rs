@@ -20,6 +20,7 @@ pub(crate) use loaded::from_store;
 use crate::{
     clock::Clock,
     error::Error,
+    registry::census::Standing,
     store::{JobKey, JobStore},
 };
 use autolrs_core::{
@@ -143,6 +144,14 @@ impl Actor {
             _ if self.is_watched() => u64::MAX,
             Held::Present(loaded) | Held::Doubtful(loaded) => loaded.active_until(),
             Held::Nothing | Held::Absent => 0,
+        }
+    }
+
+    /// Where its job stands; none if it holds none.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        match &self.held {
+            Held::Present(loaded) | Held::Doubtful(loaded) => Some(loaded.standing()),
+            Held::Nothing | Held::Absent => None,
         }
     }
 

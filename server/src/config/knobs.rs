@@ -7,7 +7,8 @@ use std::borrow::Cow;
 /// Prefix of the environment variables.
 pub const PREFIX: &str = "AUTOLRS_";
 /// What SIGHUP changes; the rest needs a restart.
-const LIVE: [&str; 7] = ["log_level", "max_requests", "max_trainers", "max_jobs", "mailbox", "idle", "drain"];
+const LIVE: [&str; 8] =
+    ["log_level", "slow_decision", "max_requests", "max_trainers", "max_jobs", "mailbox", "idle", "drain"];
 /// How keys end whose values nobody may see.
 const SECRETS: [&str; 4] = ["_token", "_secret", "_password", "_headers"];
 /// What is shown instead.
@@ -71,6 +72,12 @@ pub const KNOBS: &[Knob] = &[
         value: "FILTER",
         default: "info",
         help: "error, warn, info, debug, trace, or a filter such as `info,autolrs_server::actor=debug`",
+    },
+    Knob {
+        key: "slow_decision",
+        value: "DURATION",
+        default: "1s",
+        help: "A decision that takes this long, judging and storing, has a line in the log, 0s (all) to 1h",
     },
     Knob {
         key: "max_message",

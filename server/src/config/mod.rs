@@ -42,6 +42,8 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// A filter of `tracing_subscriber::EnvFilter`, checked.
     pub filter: String,
+    /// A decision that takes this long has a line.
+    pub slow_decision: Duration,
 }
 
 /// The form of log lines.

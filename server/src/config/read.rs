@@ -54,7 +54,11 @@ impl Reader<'_> {
             self.value("log_level", "a level or a filter such as info,autolrs_server=debug", |text| {
                 logs::filter(text).ok().map(|_| text.to_owned())
             });
-        LogConfig { format: format.unwrap_or(LogFormat::Text), filter: filter.unwrap_or_default() }
+        LogConfig {
+            format: format.unwrap_or(LogFormat::Text),
+            filter: filter.unwrap_or_default(),
+            slow_decision: self.duration("slow_decision", 0..=3600),
+        }
     }
 
     fn limits(&mut self) -> Limits {

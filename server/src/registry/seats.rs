@@ -1,6 +1,7 @@
 //! The jobs in memory, by name and in the order in which they were last asked. Whoever needs a place takes that of the job
 //! that was asked longest ago, unless that job is busy or its trainer was heard a moment ago.
 
+use super::census::{Census, Published, Standing};
 use crate::{actor::Message, store::JobKey, telemetry::metrics};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -41,11 +42,13 @@ pub(super) struct Tenure {
     waiting: AtomicU64,
     /// Until then it should stay, in milliseconds since 1970.
     needed_until: AtomicU64,
+    standing: Published,
 }
 
 impl Tenure {
     /// The actor has handled a message.
-    pub(super) fn handled(&self, needed_until: u64) {
+    pub(super) fn handled(&self, needed_until: u64, standing: Option<Standing>) {
+        self.standing.set(standing);
         self.needed_until.store(needed_until, Ordering::Relaxed);
         self.waiting.fetch_sub(1, Ordering::Release);
     }
@@ -71,6 +74,15 @@ impl Seats {
 
     pub(super) fn taken(&self) -> usize {
         self.by_job.len()
+    }
+
+    /// Counts them at a moment in milliseconds since 1970.
+    pub(super) fn census(&self, now: u64) -> Census {
+        let mut census = Census::default();
+        for Seat { tenure, .. } in self.by_job.values() {
+            census.add(&tenure.standing, tenure.waiting.load(Ordering::Relaxed), now);
+        }
+        census
     }
 
     /// Whether a message to the job finds its actor.

@@ -1,5 +1,6 @@
 //! Log lines on stderr, as text or as JSON.
 
+use super::decisions;
 use crate::config::{LogConfig, LogFormat};
 use std::io::IsTerminal;
 use tracing_subscriber::{
@@ -25,6 +26,7 @@ impl Filter {
 /// # Errors
 /// A sentence, if the process logs already.
 pub fn start(config: &LogConfig) -> Result<Filter, String> {
+    decisions::slow_after(config.slow_decision);
     let filter = filter(&config.filter)?;
     let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);

@@ -1,18 +1,11 @@
-//! Prometheus metrics. No label holds the name of a job.
+//! What the server tells the recorder of metrics. What each means stands in [`table`](super::table).
 
+use super::table::{self, Kind, Metric, TABLE};
 use crate::build;
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use autolrs_proto::v1::ErrorReason;
+use metrics::{Label, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use std::time::Duration;
-
-const HANDLED: &str = "grpc_server_handled_total";
-const HANDLING: &str = "grpc_server_handling_seconds";
-const DECISION: &str = "autolrs_decision_seconds";
-const COMMIT: &str = "autolrs_store_commit_seconds";
-const JOBS_LIVE: &str = "autolrs_jobs_live";
-const TRAINERS: &str = "autolrs_train_streams";
-const BUILD: &str = "autolrs_build_info";
-const HEALTHY: &str = "autolrs_store_healthy";
+use std::time::{Duration, Instant};
 
 /// Buckets in seconds: a decision takes about a fdatasync, which is 0.1 ms on one disk and 50 ms on another.
 const SECONDS: &[f64] = &[
@@ -25,52 +18,127 @@ const SECONDS: &[f64] = &[
 /// # Errors
 /// If the process records already.
 pub fn start() -> Result<PrometheusHandle, BuildError> {
-    let handle = [HANDLING, DECISION, COMMIT]
+    let histograms = TABLE.iter().filter(|metric| metric.kind == Kind::Histogram);
+    let handle = histograms
         .into_iter()
-        .try_fold(PrometheusBuilder::new(), |builder, name| {
-            builder.set_buckets_for_metric(Matcher::Full(name.into()), SECONDS)
+        .try_fold(PrometheusBuilder::new(), |builder, metric| {
+            builder.set_buckets_for_metric(Matcher::Full(metric.name.into()), SECONDS)
         })?
         .install_recorder()?;
-    describe_counter!(HANDLED, "RPCs that have ended, by code");
-    describe_histogram!(HANDLING, Unit::Seconds, "Time from the head of a request to the end of its answer");
-    describe_histogram!(DECISION, Unit::Seconds, "Time to judge an event and to store what was decided");
-    describe_histogram!(COMMIT, Unit::Seconds, "Time of one save in the store, waiting included");
-    describe_gauge!(JOBS_LIVE, "Jobs in memory");
-    describe_gauge!(TRAINERS, "Train streams under way");
-    describe_gauge!(BUILD, "1; what runs, by version, commit and compiler");
-    let labels = [("version", build::VERSION), ("commit", build::COMMIT), ("rustc", build::RUSTC)];
-    gauge!(BUILD, &labels).set(1.0);
-    describe_gauge!(HEALTHY, "1 while the store can be written, else 0");
-    jobs_live(0);
-    gauge!(TRAINERS).set(0.0);
+    TABLE.iter().for_each(|metric| describe(metric));
+    begin();
     Ok(handle)
 }
 
+fn describe(metric: &Metric) {
+    match metric.kind {
+        Kind::Counter => describe_counter!(metric.name, metric.help),
+        Kind::Gauge => describe_gauge!(metric.name, metric.help),
+        Kind::Histogram => describe_histogram!(metric.name, metric.help),
+    }
+}
+
+/// Series that are there before anything has happened: `increase()` takes the first value of a series as given.
+fn begin() {
+    let build = [("version", build::VERSION), ("commit", build::COMMIT), ("rustc", build::RUSTC)];
+    gauge!(table::BUILD.name, &build).set(1.0);
+    jobs_live(0);
+    gauge!(table::TRAINERS.name).set(0.0);
+    gauge!(table::SAVES.name).set(0.0);
+    for metric in [table::SLOW_DECISIONS, table::LOSSES, table::SESSIONS] {
+        counter!(metric.name).absolute(0);
+    }
+    for metric in [table::DECISION, table::COMMIT] {
+        // A histogram is there when it was asked for.
+        let _ = histogram!(metric.name);
+    }
+    for result in ["exported", "failed", "dropped"] {
+        counter!(table::SPANS.name, "result" => result).absolute(0);
+    }
+    for end in ["completed", "stopped", "rung", "interrupted", "abandoned", "no_answer", "void", "disputed"] {
+        counter!(table::DIRECTIVES_ENDED.name, "end" => end).absolute(0);
+    }
+    for cause in ["late", "rung", "disputed"] {
+        counter!(table::FALLBACKS.name, "cause" => cause).absolute(0);
+    }
+    for state in ["finished", "cancelled", "failed"] {
+        counter!(table::ENDED.name, "state" => state).absolute(0);
+    }
+    for reason in (1..).map_while(|number| ErrorReason::try_from(number).ok()) {
+        counter!(table::REJECTIONS.name, "reason" => word(reason)).absolute(0);
+    }
+}
+
+/// A method, as the metrics of other gRPC servers name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Method {
+    /// With its package.
+    pub service: &'static str,
+    /// Its name in the service.
+    pub name: &'static str,
+    /// unary, client_stream, server_stream or bidi_stream.
+    pub kind: &'static str,
+}
+
+impl Method {
+    fn labels(self) -> Vec<Label> {
+        vec![
+            Label::from_static_parts("grpc_service", self.service),
+            Label::from_static_parts("grpc_method", self.name),
+            Label::from_static_parts("grpc_type", self.kind),
+        ]
+    }
+}
+
+/// An RPC has begun.
+pub fn rpc_begun(method: Method) {
+    counter!(table::STARTED.name, method.labels()).increment(1);
+}
+
 /// An RPC has ended.
-pub fn rpc(service: &'static str, method: &'static str, code: &'static str, taken: Duration) {
-    let rpc = [("grpc_service", service), ("grpc_method", method)];
-    histogram!(HANDLING, &rpc).record(taken.as_secs_f64());
-    counter!(HANDLED, &[rpc[0], rpc[1], ("grpc_code", code)]).increment(1);
+pub fn rpc(method: Method, code: &'static str, taken: Duration) {
+    let mut labels = method.labels();
+    histogram!(table::HANDLING.name, labels.clone()).record(taken.as_secs_f64());
+    labels.insert(2, Label::from_static_parts("grpc_code", code));
+    counter!(table::HANDLED.name, labels).increment(1);
 }
 
-/// An event was judged and what it decided was stored.
-pub fn decision(taken: Duration) {
-    histogram!(DECISION).record(taken.as_secs_f64());
+/// An RPC was refused with this reason, as it stands in the answer.
+pub fn rejected(reason: &str) {
+    if let Some(reason) = ErrorReason::from_str_name(&format!("{REASON}{reason}")) {
+        counter!(table::REJECTIONS.name, "reason" => word(reason)).increment(1);
+    }
 }
 
-/// The store has finished a save, well or not.
-pub fn commit(taken: Duration) {
-    histogram!(COMMIT).record(taken.as_secs_f64());
+const REASON: &str = "ERROR_REASON_";
+
+fn word(reason: ErrorReason) -> &'static str {
+    reason.as_str_name().trim_start_matches(REASON)
+}
+
+/// So many losses were reported.
+pub fn losses(number: usize) {
+    counter!(table::LOSSES.name).increment(number as u64);
+}
+
+/// A trainer was let in.
+pub fn session_opened() {
+    counter!(table::SESSIONS.name).increment(1);
+}
+
+/// A job was created.
+pub fn job_created(policy: &'static str) {
+    counter!(table::CREATED.name, "policy" => policy).increment(1);
 }
 
 /// So many jobs are in memory.
 pub fn jobs_live(number: usize) {
-    gauge!(JOBS_LIVE).set(number as f64);
+    gauge!(table::JOBS_LIVE.name).set(number as f64);
 }
 
 /// Whether the store can be written.
 pub fn store_healthy(healthy: bool) {
-    gauge!(HEALTHY).set(if healthy { 1.0 } else { 0.0 });
+    gauge!(table::HEALTHY.name).set(if healthy { 1.0 } else { 0.0 });
 }
 
 /// Counts a `Train` stream while it lives.
@@ -80,13 +148,32 @@ pub struct Trainer(());
 impl Trainer {
     /// One more.
     pub fn begin() -> Self {
-        gauge!(TRAINERS).increment(1.0);
+        gauge!(table::TRAINERS.name).increment(1.0);
         Self(())
     }
 }
 
 impl Drop for Trainer {
     fn drop(&mut self) {
-        gauge!(TRAINERS).decrement(1.0);
+        gauge!(table::TRAINERS.name).decrement(1.0);
+    }
+}
+
+/// Counts and times a save while it lives, whichever way it ends.
+#[derive(Debug)]
+pub struct Saving(Instant);
+
+impl Saving {
+    /// One more.
+    pub fn begin() -> Self {
+        gauge!(table::SAVES.name).increment(1.0);
+        Self(Instant::now())
+    }
+}
+
+impl Drop for Saving {
+    fn drop(&mut self) {
+        gauge!(table::SAVES.name).decrement(1.0);
+        histogram!(table::COMMIT.name).record(self.0.elapsed().as_secs_f64());
     }
 }

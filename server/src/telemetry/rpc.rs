@@ -1,6 +1,6 @@
 //! The outermost layer of the gRPC listener: one span, one count and one duration per RPC.
 
-use super::metrics;
+use super::metrics::{self, Method};
 use autolrs_proto::FILE_DESCRIPTOR_SET;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
@@ -15,14 +15,12 @@ use std::{
 };
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use tonic::{Code, Status, body::Body};
+use tonic_types::StatusExt;
 use tower::{Layer, Service};
 use tracing::{Instrument, Span, field};
 
-/// Service and method, for the labels of metrics.
-type Method = (&'static str, &'static str);
-
 /// What callers make up is not counted by name: labels must be few.
-const UNKNOWN: Method = ("unknown", "unknown");
+const UNKNOWN: Method = Method { service: "unknown", name: "unknown", kind: "unary" };
 
 /// Counts, times and traces RPCs.
 #[derive(Debug, Clone)]
@@ -49,10 +47,17 @@ fn methods(descriptors: &[u8]) -> Vec<(String, Method)> {
     let mut found = Vec::new();
     for file in FileDescriptorSet::decode(descriptors).unwrap_or_default().file {
         for service in &file.service {
-            let name: &'static str = format!("{}.{}", file.package(), service.name()).leak();
+            let service_name: &'static str = format!("{}.{}", file.package(), service.name()).leak();
             for method in &service.method {
-                let method: &'static str = method.name().to_owned().leak();
-                found.push((format!("/{name}/{method}"), (name, method)));
+                let name: &'static str = method.name().to_owned().leak();
+                let kind = match (method.client_streaming(), method.server_streaming()) {
+                    (false, false) => "unary",
+                    (true, false) => "client_stream",
+                    (false, true) => "server_stream",
+                    (true, true) => "bidi_stream",
+                };
+                let path = format!("/{service_name}/{name}");
+                found.push((path, Method { service: service_name, name, kind }));
             }
         }
     }
@@ -115,18 +120,26 @@ impl Call {
     fn begin(method: Method, under_way: TaskTrackerToken) -> Self {
         let span = tracing::info_span!(
             "rpc",
-            service = method.0,
-            method = method.1,
+            service = method.service,
+            method = method.name,
             job = field::Empty,
             request_id = field::Empty
         );
+        metrics::rpc_begun(method);
         Self { method, started: Instant::now(), span, code: None, _under_way: under_way }
     }
 
-    /// Reads the code from headers or trailers, whichever has it.
+    /// Reads the status from headers or trailers, whichever has it.
     fn read(&mut self, headers: &HeaderMap) {
         if let Some(status) = Status::from_header_map(headers) {
-            self.code = Some(status.code());
+            self.ends(&status);
+        }
+    }
+
+    fn ends(&mut self, status: &Status) {
+        self.code = Some(status.code());
+        if let Some(why) = status.get_details_error_info() {
+            metrics::rejected(&why.reason);
         }
     }
 }
@@ -136,7 +149,7 @@ impl Drop for Call {
         // Without a status the caller has gone before the end.
         let code = name(self.code.unwrap_or(Code::Cancelled));
         let taken = self.started.elapsed();
-        metrics::rpc(self.method.0, self.method.1, code, taken);
+        metrics::rpc(self.method, code, taken);
         self.span.in_scope(|| tracing::debug!(code, seconds = taken.as_secs_f64(), "done"));
     }
 }
@@ -158,7 +171,7 @@ impl http_body::Body for Counted {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => frame.trailers_ref().into_iter().for_each(|trailers| self.call.read(trailers)),
-            Some(Err(status)) => self.call.code = Some(status.code()),
+            Some(Err(status)) => self.call.ends(status),
             None => {}
         }
         Poll::Ready(frame)
@@ -203,11 +216,13 @@ mod tests {
     #[test]
     fn the_methods_that_we_serve_are_known() {
         let layer = RpcLayer::new(TaskTracker::new());
-        for (path, method) in [
-            ("/autolrs.v1.TrainerService/Advance", ("autolrs.v1.TrainerService", "Advance")),
-            ("/grpc.health.v1.Health/Check", ("grpc.health.v1.Health", "Check")),
+        for (path, service, name, kind) in [
+            ("/autolrs.v1.TrainerService/Advance", "autolrs.v1.TrainerService", "Advance", "unary"),
+            ("/autolrs.v1.TrainerService/Train", "autolrs.v1.TrainerService", "Train", "bidi_stream"),
+            ("/autolrs.v1.JobService/WatchJob", "autolrs.v1.JobService", "WatchJob", "server_stream"),
+            ("/grpc.health.v1.Health/Check", "grpc.health.v1.Health", "Check", "unary"),
         ] {
-            assert_eq!(layer.methods.get(path), Some(&method));
+            assert_eq!(layer.methods.get(path), Some(&Method { service, name, kind }));
         }
     }
 }

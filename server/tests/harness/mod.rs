@@ -27,6 +27,11 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it and waits until it answers.
     pub(crate) async fn start(flags: &[&str]) -> Self {
+        Self::start_logging(flags, Stdio::null()).await
+    }
+
+    /// The same with its log lines going somewhere.
+    pub(crate) async fn start_logging(flags: &[&str], log: impl Into<Stdio>) -> Self {
         let (grpc, http) = (free(), free());
         let data = tempfile::tempdir().unwrap();
         let child = binary()
@@ -35,7 +40,7 @@ impl Server {
             .arg("--data-dir")
             .arg(data.path())
             .args(flags)
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut server = Self { grpc, http, _data: data, child };

@@ -92,7 +92,8 @@ impl Job {
         }
     }
 
-    fn state(&self) -> JobState {
+    /// Where it stands.
+    pub fn state(&self) -> JobState {
         match (self.ended, self.current_run().map(|run| run.phase)) {
             (Some(DoneReason::Finished), _) => JobState::Finished,
             (Some(DoneReason::Cancelled), _) => JobState::Cancelled,
