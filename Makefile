@@ -58,7 +58,7 @@ TORTURE_SEED := 1
 FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 FRAMEWORKS_CLIENT_STAMP := $(FRAMEWORKS)/.client
 # The tests of `make test` that also say something on the newest PyTorch.
-TORCH_TESTS := python-client/tests $(addprefix tests/python/test_,$(addsuffix .py,training resume validation replay open_budget fine_tuning rms_decay device_losses trainer_state migration interrupts))
+TORCH_TESTS := python-client/tests $(addprefix tests/python/test_,$(addsuffix .py,training resume validation replay open_budget fine_tuning rms_decay device_losses trainer_state migration interrupts public_names))
 CLIENT_SOURCES := Cargo.lock $(shell find client-rs proto server/core python-client -name '*.rs' -o -name Cargo.toml) python-client/pyproject.toml
 
 help:

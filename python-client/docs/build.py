@@ -83,7 +83,7 @@ def _resolves(dotted: str, call: bool, module: ModuleType, owner: type | None, v
     first, *rest = dotted.split(".")
     if first == "autolrs":
         # `import autolrs.torch as autolrs`: in a framework's module the name stands for it.
-        return any(_has(start, rest) for start in (sys.modules["autolrs"], module)) or _is_module(dotted)
+        return any(_has(start, rest) for start in (importlib.import_module("autolrs"), module)) or _is_module(dotted)
     named = [kind for kind in _classes() if kind.__name__.lower().endswith(first.lower())]
     if rest and named:  # `Schedule.finish`, `schedule.finish()`
         return any(_has(kind, rest) for kind in named)

@@ -158,7 +158,9 @@ def run(code: str, directory: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("end", ["", "raise SystemError"])
 def test_goes_at_the_interpreters_exit(tmp_path: Path, end: str) -> None:
-    run(f"assert os.listdir(sys.argv[1])\n{end}", tmp_path).communicate()
+    process = run(f"assert os.listdir(sys.argv[1])\nprint('there', flush=True)\n{end}", tmp_path)
+    assert process.communicate()[0] == "there\n"
+    assert process.returncode == (1 if end else 0)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -20,6 +20,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 
+from ranks_trainer import digest  # noqa: E402
+
 RANK = int(os.environ["RANK"])
 
 
@@ -73,6 +75,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     run = with_lightning if chosen.framework == "lightning" else with_transformers
     lrs, history, model = run(chosen.address, chosen.directory, chosen.resume)
-    weights = sum(value.double().sum().item() for value in model.parameters())
-    result = {"lrs": lrs, "schedule": [(step.total_step, step.lr) for step in history], "weights": weights}
+    schedule = [(step.total_step, step.lr) for step in history]
+    result = {"lrs": lrs, "schedule": schedule, "weights": digest(model)}
     (chosen.directory / f"rank{RANK}.json").write_text(json.dumps(result))

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Server
+from ranks_stories import torchrun
 
 SAVED = {"lightning": "by-hand.ckpt", "transformers": "checkpoint-300"}
 
 
 def train(server: Server, framework: str, directory: Path, *options: str) -> list[Any]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [
-        str(Path(__file__).with_name("adapters_trainer.py")),
-        framework,
-        server.address,
-        str(directory),
-        *options,
-    ]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
+    script = str(Path(__file__).with_name("adapters_trainer.py"))
+    assert torchrun(script, framework, server.address, directory, *options, ranks=2).returncode == 0
     return [json.loads((directory / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 
@@ -42,3 +32,4 @@ def test_two_ranks_follow_one_schedule_and_go_on_from_a_checkpoint(
     assert resumed == other
     assert resumed["schedule"] == first["schedule"]
     assert resumed["lrs"] == first["lrs"][300:], "from the first step on"
+    assert resumed["weights"] == first["weights"]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import Server
 from numpy_trainer import TOTAL_STEPS
+from serving import killed_in
 
 TRAINER = Path(__file__).with_name("keras_trainer.py")
 BACKENDS = ["jax", "torch"]
@@ -75,12 +76,7 @@ def test_a_killed_fit_goes_on_where_it_was(server: Server, tmp_path: Path, backe
     options = json.dumps({"backup": str(tmp_path / "backup"), "backup_every": 20})
     command = [sys.executable, str(TRAINER), server.address, "toy", str(tmp_path), "--options", options]
     command += ["--pause", "0.01"]
-    process = subprocess.Popen(command, env=environment(backend), stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert any(line.split()[1] == phase and (tmp_path / "backup").exists() for line in process.stdout)
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    killed_in(phase, command, (tmp_path / "backup").exists, env=environment(backend))
     result = run(server, backend, tmp_path, "toy", "--options", options)
     assert [step[:2] for step in result["steps"]] == [step[:2] for step in reference["steps"]]
     assert result["weights"] == reference["weights"]

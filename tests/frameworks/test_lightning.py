@@ -28,6 +28,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
 from lightning_trainer import Toy, make_trainer, validation_batches
+from serving import killed_in
 
 from autolrs import Unsupported
 from autolrs.lightning import AutoLRSCallback
@@ -88,24 +89,13 @@ def test_a_fit_is_the_plain_loop_and_trials_leave_no_trace(server: Server, tmp_p
     assert epoch[first] == pytest.approx(sum(losses[searched : first + 1]) / (first + 1 - searched))
 
 
-def start(server: Server, directory: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, lightning_trainer.__file__, server.address, str(directory), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-
 @pytest.mark.parametrize("phase", ["trial", "stable"])
 def test_a_fit_that_was_killed_goes_on_from_its_checkpoint(server: Server, tmp_path: Path, phase: str) -> None:
     reference, reference_model = toy.undisturbed(server.address, "plain")
-    process = start(server, tmp_path, "--pause", "0.002")
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.split()[1:] == [phase]:
-            break
-    process.kill()
-    process.communicate()
-    process = start(server, tmp_path, "--resume")
-    process.communicate(timeout=120)
-    assert process.returncode == 0
+    command = [sys.executable, lightning_trainer.__file__, server.address, str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed_in(phase, [*command, "--pause", "0.002"], env=environment)
+    subprocess.run([*command, "--resume"], env=environment, check=True, timeout=120)
     assert [tuple(step) for step in json.loads((tmp_path / "schedule.json").read_text())] == reference
     final = torch.load(tmp_path / "model.pt")
     assert all(torch.equal(value, final[name]) for name, value in reference_model.state_dict().items())

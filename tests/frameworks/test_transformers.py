@@ -14,6 +14,7 @@ import pytest
 import torch
 import transformers_trainer as small
 from conftest import Server
+from serving import killed_in
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from transformers_trainer import TOTAL_STEPS, Text, arguments, tiny_model
@@ -160,34 +161,27 @@ class Without:
         self._loader.set_epoch(number)
 
 
-def start(server: Server, directory: Path, *options: str) -> subprocess.Popen[str]:
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def command(server: Server, directory: Path, *options: str) -> list[str]:
     directory.mkdir(exist_ok=True)
-    command = [sys.executable, small.__file__, server.address, str(directory), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return [sys.executable, small.__file__, server.address, str(directory), *options]
+
+
+def train(server: Server, directory: Path, *options: str) -> None:
+    subprocess.run(command(server, directory, *options), env=ENVIRONMENT, check=True, timeout=120)
 
 
 @pytest.mark.parametrize("phase", ["trial", "stable"])
 def test_a_training_that_was_killed_goes_on_from_its_checkpoint(server: Server, tmp_path: Path, phase: str) -> None:
-    process = start(server, tmp_path / "undisturbed", "undisturbed")
-    process.communicate(timeout=120)
-    assert process.returncode == 0
+    train(server, tmp_path / "undisturbed", "undisturbed")
 
     killed = tmp_path / "killed"
-    process = start(server, killed, "killed", "--pause", "0.01", "--save-trials")
-    assert process.stdout is not None
-    saved = 0
-    for line in process.stdout:
-        if line.split()[1:] == [phase]:
-            saved = int(line.split()[0])
-            break
-    process.kill()
-    process.communicate()
-    assert saved > 0
-    process = start(server, killed, "killed", "--resume", str(killed / f"checkpoint-{saved}"))
-    process.communicate(timeout=120)
-    assert process.returncode == 0
-    for name in ("schedule.json",):
-        assert json.loads((killed / name).read_text()) == json.loads((tmp_path / "undisturbed" / name).read_text())
+    saved, _ = killed_in(phase, command(server, killed, "killed", "--pause", "0.01", "--save-trials"), env=ENVIRONMENT)
+    train(server, killed, "killed", "--resume", str(killed / f"checkpoint-{saved}"))
+    schedules = [json.loads((tmp_path / name / "schedule.json").read_text()) for name in ("undisturbed", "killed")]
+    assert schedules[0] == schedules[1]
     reference, final = torch.load(tmp_path / "undisturbed/model.pt"), torch.load(killed / "model.pt")
     assert all(torch.equal(value, final[name]) for name, value in reference.items())
 

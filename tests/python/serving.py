@@ -7,8 +7,9 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,18 @@ class Server:
 
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+
+def killed_in(phase: str, command: list[str], ready: Callable[[], bool] = lambda: True, **options: Any) -> list[str]:
+    """Starts a trainer that prints a line "step phase" at each step, and kills it (kill -9) at the first step in
+    `phase` at which it is `ready`; the words of that line. The options are `Popen`'s."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options) as process:
+        assert process.stdout is not None
+        lines = (line.split() for line in process.stdout)
+        found = next((words for words in lines if words[1:2] == [phase] and ready()), None)
+        process.kill()
+    assert found is not None, f"the trainer ended without a step in the phase {phase}"
+    return found
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "ARCHITECTURE.md", "deploy/README.md", "python-client/README.md")
+PAGES = ("README.md", "ARCHITECTURE.md", "deploy/README.md", "python-client/README.md", "python-client/MIGRATION.md")
 # The top folders of the repository: a word in code that starts with one is a path.
 TOP = ("proto/", "server/", "client-rs/", "python-client/", "deploy/", "tests/")
 

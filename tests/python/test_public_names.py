@@ -78,6 +78,17 @@ def test_references_lead_somewhere(name: str) -> None:
     assert BUILDER.broken_references(public(name)) == []
 
 
+def test_a_reference_that_leads_nowhere_is_found() -> None:
+    module = ModuleType(
+        "autolrs.invented", "See `autolrs.Nothing`, `Schedule.nowhere`, `schedule.finish()` and `vanish(now)`."
+    )
+    module.__all__ = []  # type: ignore[attr-defined]
+    place = "autolrs.invented"
+    assert BUILDER.broken_references(module) == [
+        f"{place}: `{each}`" for each in ("autolrs.Nothing", "Schedule.nowhere", "vanish(now)")
+    ]
+
+
 def test_the_exceptions_are_the_tree_that_is_drawn() -> None:
     import autolrs._exceptions as exceptions
 

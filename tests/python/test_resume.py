@@ -16,6 +16,7 @@ import pytest
 import torch
 import trainer
 from conftest import Server
+from serving import killed_in
 
 import autolrs.torch as autolrs
 
@@ -87,19 +88,18 @@ def test_server_killed_in_the_middle_of_a_run(server: Server) -> None:
 
 
 def start_trainer(server: Server, directory: Path, pause: float, *options: str) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        str(TRAINER),
-        server.address,
-        "toy",
-        "800",
-        str(directory),
-        "--pause",
-        str(pause),
-        *options,
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=heed_ctrl_c)
+    process = trainer_process(server, directory, pause, *options)
+    command = process.pop("command")
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c, **process)
+
+
+def trainer_process(server: Server, directory: Path, pause: float, *options: str) -> dict[str, Any]:
+    """`Popen`'s command and environment of a trainer that can be killed."""
+    command = [sys.executable, str(TRAINER), server.address, "toy", "800", str(directory)]
+    return {
+        "command": [*command, "--pause", str(pause), *options],
+        "env": {**os.environ, "OMP_NUM_THREADS": "1"},
+    }
 
 
 def heed_ctrl_c() -> None:
@@ -111,15 +111,7 @@ def heed_ctrl_c() -> None:
 def test_trainer_killed_three_times(server: Server, tmp_path: Path, options: list[str]) -> None:
     reference, reference_model = trainer.undisturbed(server.address, "undisturbed", dropout=bool(options))
     for phase in ("trial", "stable", "cooldown"):
-        process = start_trainer(server, tmp_path, 0.002, *options)
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.split()[1] == phase:
-                break
-        time.sleep(0.02)
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        killed_in(phase, **trainer_process(server, tmp_path, 0.002, *options))
     process = start_trainer(server, tmp_path, 0.0, *options)
     process.communicate(timeout=120)
     assert process.returncode == 0

@@ -13,6 +13,7 @@ import numpy_trainer
 import pytest
 from conftest import Server
 from numpy_trainer import TOTAL_STEPS, Trainer, batches, lrs, open_session, undisturbed
+from serving import killed_in
 
 import autolrs
 
@@ -45,12 +46,7 @@ def test_every_trial_starts_from_the_same_state(server: Server) -> None:
 def test_a_killed_trainer_goes_on_where_it_was(server: Server, tmp_path: Path, phase: str) -> None:
     reference, trained = undisturbed(server.address, "undisturbed")
     command = [sys.executable, numpy_trainer.__file__, server.address, "toy", str(tmp_path)]
-    process = subprocess.Popen([*command, "--pause", "0.002"], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert any(line.split()[1] == phase for line in process.stdout)
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    killed_in(phase, [*command, "--pause", "0.002"])
     assert not (tmp_path / "result.pickle").exists()
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     schedule, weights = pickle.loads((tmp_path / "result.pickle").read_bytes())

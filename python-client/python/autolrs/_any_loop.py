@@ -31,7 +31,7 @@ class Session(GuardedSchedule):
     restore : function of what `save` gave
         Puts it back, to the bit; called after every trial. What it gets is its own to keep.
     total_steps : int or None
-        Budget in steps; the search's are included (3 to 8 % of it with the default policy). An operator may
+        Budget in steps; the search's are included (at most a tenth of it with the default policy). An operator may
         change it later (`autolrs jobs update`): train until `done`, as `steps` does, not for a count of steps.
         None with "scan": not known yet; end it with `finish()`. None with "replay": the steps of its schedule.
     fallback_lr : float

@@ -53,8 +53,8 @@ class Schedule(BaseSchedule):
         Everything that a step changes: parameters, optimizer state, batch statistics, keys of random numbers. A
         dict, a tuple, a flax `TrainState`: any pytree. Go on with the attribute `state`, not with what you passed.
     total_steps : int or None
-        Budget in optimizer steps; the search's are included (3 to 8 % of it with the default policy). An operator
-        may change it later (`autolrs jobs update`): train until `done`, as `steps` does, not for a count of steps.
+        Budget in optimizer steps; the search's are included (at most a tenth of it with the default policy). An
+        operator may change it later (`autolrs jobs update`): train until `done`, as `steps` does, not for a count.
         None with "scan": not known yet; end it with `finish()`. None with "replay": the steps of its schedule.
     lr_range : (float, float), optional
         Lowest and highest LR that are *tried*; "scan", "staged" and "paper" need it. Rules of thumb: (1e-4, 10) for

@@ -64,7 +64,7 @@ class Schedule(BaseSchedule, keras.callbacks.Callback):
     model : keras.Model
         Built and compiled; the optimizer's LR is a number.
     total_steps : int or None
-        Budget in optimizer steps; the search's are included (3 to 8 % of it with the default policy). With
+        Budget in optimizer steps; the search's are included (at most a tenth of it with the default policy). With
         `gradient_accumulation_steps` several batches are one step. None with "scan": not known yet; end it with
         `finish()`. None with "replay": the steps of its schedule.
     lr_range : (float, float), optional

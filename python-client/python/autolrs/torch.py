@@ -109,8 +109,8 @@ class Schedule(GuardedSchedule):
     model : nn.Module or several
         What is trained; put back after every trial, like the optimizer's state.
     total_steps : int or None
-        Budget in optimizer steps; the search's are included (3 to 8 % of it with the default policy). An operator
-        may change it later (`autolrs jobs update`): train until `done`, as `steps` does, not for a count of steps.
+        Budget in optimizer steps; the search's are included (at most a tenth of it with the default policy). An
+        operator may change it later (`autolrs jobs update`): train until `done`, as `steps` does, not for a count.
         None with "scan": not known yet; end it with `finish()`. None with "replay": the steps of its schedule;
         fewer cut it, and with more its last LR holds.
     lr_range : (float, float), optional
