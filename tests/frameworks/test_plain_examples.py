@@ -18,7 +18,7 @@ def run(server: Server, directory: Path, example: str, *arguments: str, **settin
     """What it prints; the images are the small ones, which are fetched by no one."""
     environment = {**os.environ, "AUTOLRS_SERVER": server.address, "OMP_NUM_THREADS": "1", **settings}
     command = [sys.executable, str(EXAMPLES / f"{example}.py"), *arguments]
-    done = subprocess.run(command, env=environment, cwd=directory, capture_output=True, text=True, timeout=170)
+    done = subprocess.run(command, env=environment, cwd=directory, capture_output=True, text=True, timeout=290)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

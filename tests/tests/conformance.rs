@@ -40,12 +40,16 @@ async fn our_server_keeps_every_promise() {
     };
     assert_eq!((of("fail"), of("skip"), ran.code), (vec![], vec![], Some(0)));
     assert_eq!((&report["passed"], &report["left"]), (&of("pass").len().into(), &Value::Array(vec![])));
-    let listed = autolrs(["conformance", "--list", "--output", "json"]).await;
-    let listed: Value = serde_json::from_str(&listed.out).expect("JSON");
-    let servers =
-        listed["checks"].as_array().expect("checks").iter().filter(|check| check["half"] == "server");
-    assert_eq!(servers.count(), of("pass").len(), "every check that is listed was run");
+    assert_eq!(listed("server", &[]).await, of("pass").len(), "every check that is listed was run");
     no_jobs(&server).await;
+}
+
+/// How many checks of this half `autolrs conformance --list ARGS` names.
+async fn listed(half: &str, args: &[&str]) -> usize {
+    let common = ["conformance", "--list", "--output", "json"];
+    let ran = autolrs(common.iter().chain(args)).await;
+    let listed: Value = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+    listed["checks"].as_array().expect("checks").iter().filter(|check| check["half"] == half).count()
 }
 
 fn spec() -> autolrs_proto::v1::JobSpec {
@@ -100,7 +104,7 @@ fn replies<M: prost::Message + Default>(
 fn broken() -> Vec<(&'static str, &'static str, Forge)> {
     let restore_of_nothing =
         SlotOp { kind: Kind::Restore.into(), slot: autolrs_proto::v1::Slot::SafePrev.into() };
-    let (again, jitter) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (again, jitter, ends) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     vec![
         ("whole-constant", "a negative LR", first_runs(|run| run.lr[0].start = -1.0)),
         ("whole-constant", "an infinite LR", first_runs(|run| run.lr[0].start = f64::INFINITY)),
@@ -175,8 +179,12 @@ fn broken() -> Vec<(&'static str, &'static str, Forge)> {
         (
             "fencing",
             "an old session may speak",
-            requests("Advance", |request: &mut AdvanceRequest| {
-                if let Some(report) = request.report.as_mut().filter(|report| report.session == 1) {
+            requests("Advance", move |request: &mut AdvanceRequest| {
+                // Two trainers end a directive each; what the first says next is heard after the takeover.
+                let number = ends.fetch_add(1, Ordering::Relaxed);
+                if let Some(report) =
+                    request.report.as_mut().filter(|report| number >= 2 && report.session == 1)
+                {
                     report.session = 2;
                 }
             }),
@@ -308,6 +316,7 @@ async fn our_rust_client_keeps_every_promise() {
     let report: Value = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
     let counts = (&report["failed"], &report["skipped"], ran.code);
     assert_eq!(counts, (&0.into(), &0.into(), Some(0)), "{report}");
+    assert_eq!(report["passed"], listed("client", &["--client"]).await);
 }
 
 #[tokio::test]
@@ -323,6 +332,14 @@ async fn a_server_that_is_not_there_and_a_check_that_does_not_exist() {
     let ran = autolrs(["conformance", "--server", &format!("http://{nobody}")]).await;
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.contains("no server answers at"), "{}", ran.err);
+    let ran = autolrs(["conformance", "--client", "--server", "http://127.0.0.1:1", "--", "true"]).await;
+    assert!(ran.code == Some(64) && ran.err.contains("exclude each other"), "{ran:?}");
+    let ran = autolrs(["conformance", "--client"]).await;
+    assert!(ran.code == Some(64) && ran.err.contains("--client -- COMMAND"), "{ran:?}");
+    assert_eq!(
+        listed("server", &["--only", "slots"]).await + listed("client", &["--only", "slots"]).await,
+        1
+    );
     let ran = autolrs(["conformance", "--only", "no-such-check"]).await;
     assert_eq!(ran.code, Some(64));
     assert!(ran.err.contains("there is no check \"no-such-check\""), "{}", ran.err);

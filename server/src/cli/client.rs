@@ -11,7 +11,7 @@ use tonic::{
 use tonic_types::StatusExt;
 
 /// Where a server listens that was told nothing.
-const DEFAULT: &str = "http://127.0.0.1:7461";
+pub(super) const DEFAULT: &str = "http://127.0.0.1:7461";
 /// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest time for one answer.

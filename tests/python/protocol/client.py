@@ -50,6 +50,8 @@ class Trainer:
         self.losses: list[float] = []
         self.validations: list[Any] = []
         self.done: Any = None
+        # What the last report of the directive says of its end.
+        self.end: dict[str, Any] = {}
         holder = message("Holder", host="elsewhere", pid=4711)
         capabilities = message("Capabilities", replay=self.replay, validate=self.validate)
         self.opened = self.api.OpenSession(job=self.job, holder=holder, capabilities=capabilities, **self.open)
@@ -71,9 +73,9 @@ class Trainer:
             return False
         directive = self.directive
         self.losses, self.validations = [], []
-        end, ack = self._train()
+        self.end, ack = self._train()
         if ack is None:
-            ack = self.send(self._report(0, finished=True, **end))
+            ack = self.send(self._report(0, finished=True, **self.end))
         assert ack.HasField("directive") and ack.seq == directive.seq, "an end is answered with what follows it"
         assert ack.directive.seq > directive.seq and ack.directive.session == self.session
         self.directive = ack.directive

@@ -73,6 +73,8 @@ class Patient:
             while True:
                 if FAULT == "another nonce" and method == "OpenSession":
                     fields["nonce"] = str(time.monotonic())
+                if FAULT == "no nonce" and method == "OpenSession":
+                    fields["nonce"] = ""
                 try:
                     return getattr(self._api, method)(**fields)
                 except grpc.RpcError as error:
@@ -101,8 +103,12 @@ class ToyTrainer(Trainer):
         while self.pending:
             self.api.Advance(report=self.pending[0])
             del self.pending[0]
+        if FAULT == "passes rungs" and report.at_rung:
+            return message("Ack", go_on=len(self.losses))
         for _ in range(100):
             ack = self.api.Advance(report=report).ack
+            if FAULT == "no interrupt":
+                ack.ClearField("interrupt")
             ended = ack.HasField("directive") or ack.HasField("go_on")
             if ended or not (report.finished or report.at_rung) or FAULT == "no resend":
                 return ack
@@ -132,13 +138,15 @@ class ToyTrainer(Trainer):
             return parted.reason == "FENCED" and self._fall_back()
 
     def _end_report(self) -> Any:
-        return self._report(0, finished=True)
+        return self._report(0, finished=True, **self.end)
 
     def _fall_back(self) -> bool:
         if not self.directive.HasField("fallback") or FAULT == "no fallback":
             self._flush()
             return False
-        self.directive = self.directive.fallback
+        stopped = "stopped_because" in self.end and FAULT != "never mind the stop"
+        on_stop = stopped and self.directive.HasField("fallback_on_stop")
+        self.directive = self.directive.fallback_on_stop if on_stop else self.directive.fallback
         return True
 
     def _alone(self) -> bool:

@@ -7,13 +7,13 @@ mod server;
 mod verdict;
 
 use super::{
-    client::{ClientError, Target, block_on},
+    client::{ClientError, DEFAULT, Target, block_on},
     jobs::{Output, print},
     render,
 };
 use crate::exit;
 use clap::Args;
-use std::{collections::BTreeSet, ffi::OsString};
+use std::ffi::OsString;
 pub(super) use verdict::Broken;
 use verdict::Verdict;
 
@@ -41,7 +41,7 @@ pub struct ConformanceArgs {
     #[command(flatten)]
     target: Target,
     /// Check a client instead: the command after `--`.
-    #[arg(long, requires = "command", conflicts_with = "server")]
+    #[arg(long)]
     client: bool,
     /// A program that trains the toy problem.
     #[arg(last = true, requires = "client", value_name = "COMMAND")]
@@ -49,7 +49,7 @@ pub struct ConformanceArgs {
     /// Run this check alone; may be repeated.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// List the checks: name, where the promise is made, and the promise.
+    /// List the checks and run none: name, where the promise is made, and the promise. Both halves, or with --client one.
     #[arg(long)]
     list: bool,
     /// How to print.
@@ -116,6 +116,12 @@ pub enum ConformanceError {
     /// No check has the name.
     #[error("--only: there is no check {0:?}; `autolrs conformance --list` shows them")]
     Unknown(String),
+    /// --client alone.
+    #[error("--client checks a program: autolrs conformance --client -- COMMAND ARGS...")]
+    NoCommand,
+    /// --client with --server.
+    #[error("--server and --client exclude each other: the program's server is the kit's own")]
+    ServerToo,
     /// The server can't be reached, or stdout not be written.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -134,7 +140,7 @@ impl ConformanceError {
     /// The exit code; see [`exit`].
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Unknown(_) => exit::USAGE,
+            Self::Unknown(_) | Self::NoCommand | Self::ServerToo => exit::USAGE,
             Self::Client(error) => error.exit_code(),
             Self::Failed(..) | Self::Left(_) | Self::Interrupted(_) => exit::FAILED,
         }
@@ -146,21 +152,30 @@ impl ConformanceError {
 /// # Errors
 /// See [`ConformanceError`].
 pub fn run(args: &ConformanceArgs) -> Result<(), ConformanceError> {
-    let servers = server::CHECKS.iter().map(|check| check.promise);
-    let clients = client::CHECKS.iter().map(|check| check.promise);
-    if args.list {
-        let all: Vec<Promise> = servers.chain(clients).collect();
-        return Ok(print(&match args.output {
-            Output::Table => render::conformance::list(&all),
-            Output::Json => render::conformance::list_json(&all),
-        })?);
-    }
-    let half: Vec<Promise> = if args.client { clients.collect() } else { servers.collect() };
-    let names: BTreeSet<&str> = half.iter().map(|promise| promise.name).collect();
-    if let Some(unknown) = args.only.iter().find(|name| !names.contains(name.as_str())) {
+    let chosen = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
+    let servers = server::CHECKS.iter().map(|check| check.promise).filter(|_| !args.client);
+    let clients = client::CHECKS.iter().map(|check| check.promise).filter(|_| args.client || args.list);
+    let all: Vec<Promise> = servers.chain(clients).collect();
+    if let Some(unknown) = args.only.iter().find(|&only| all.iter().all(|promise| promise.name != only)) {
         return Err(ConformanceError::Unknown(unknown.clone()));
     }
-    let chosen = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
+    if args.list {
+        let listed: Vec<Promise> = all.into_iter().filter(|promise| chosen(promise.name)).collect();
+        return Ok(print(&match args.output {
+            Output::Table => render::conformance::list(&listed),
+            Output::Json => render::conformance::list_json(&listed),
+        })?);
+    }
+    if args.client {
+        // What the environment says is for other commands.
+        let elsewhere = std::env::var("AUTOLRS_SERVER").unwrap_or_else(|_| DEFAULT.to_owned());
+        if args.target.server != elsewhere {
+            return Err(ConformanceError::ServerToo);
+        }
+        if args.command.is_empty() {
+            return Err(ConformanceError::NoCommand);
+        }
+    }
     let ran = block_on(async {
         if args.client {
             let checks = client::CHECKS.iter().filter(|check| chosen(check.promise.name));

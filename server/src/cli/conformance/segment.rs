@@ -25,10 +25,9 @@ impl Segment {
         let pieces = run.lr.iter().map(decode_piece).collect::<Option<Vec<_>>>();
         let pieces =
             pieces.ok_or_else(|| Broken::new("LR pieces of known shapes", format!("{:?}", run.lr)))?;
-        let steps = lr_pieces::steps(&pieces);
-        if steps > lr_pieces::MAX_RUN_STEPS {
-            return Err(Broken::new("at most 65,536 steps", steps));
-        }
+        let steps = pieces.iter().try_fold(0_u64, |sum, piece| sum.checked_add(piece.steps));
+        let steps = steps.filter(|&steps| steps <= lr_pieces::MAX_RUN_STEPS);
+        let steps = steps.ok_or_else(|| Broken::new("at most 65,536 steps", format!("{:?}", run.lr)))?;
         let lrs: Vec<f64> = pieces.iter().flat_map(|piece| (0..piece.steps).map(|i| piece.lr(i))).collect();
         let rules = run.stop_if.iter().map(|stop| stop.rule.as_ref().and_then(rule));
         let rules = rules.collect::<Option<Vec<_>>>();

@@ -1,6 +1,10 @@
 //! What a check says.
 
-use std::fmt::{Debug, Display};
+use std::{
+    fmt::{Debug, Display},
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Poll,
+};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -52,6 +56,22 @@ pub(super) fn same<T: PartialEq + Debug>(what: &str, expected: &T, came: &T) -> 
     if expected == came { Ok(()) } else { Err(differ()) }
 }
 
+/// The verdict of a check; one that panics has met what no server or client of the protocol says.
+pub(super) async fn unwound(check: impl Future<Output = Verdict>) -> Verdict {
+    let mut check = std::pin::pin!(check);
+    let polled =
+        std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| check.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        });
+    polled.await.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        let came = format!("one that it can't be checked with: {}", text.unwrap_or("no word of it"));
+        Err(Broken::new("an answer in the ranges of the protocol", came))
+    })
+}
+
 /// A value in few words.
 pub(super) fn short(value: &impl Debug) -> String {
     const MOST: usize = 300;
@@ -68,7 +88,7 @@ pub(super) fn told(status: &Status) -> String {
     format!("{:?}{}: {}", status.code(), reason.unwrap_or_default(), status.message())
 }
 
-/// The code as the protocol writes it.
+/// The code's name.
 pub(super) fn code_name(code: Code) -> String {
     format!("{code:?}")
 }

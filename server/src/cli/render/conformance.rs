@@ -1,6 +1,6 @@
 //! What `autolrs conformance` has found.
 
-use super::{json::print, table::Table};
+use super::{json::print, table::Table, text::plain};
 use crate::cli::conformance::{Broken, Checked, Promise, Ran};
 use serde_json::{Value, json};
 
@@ -26,8 +26,10 @@ pub(in crate::cli) fn table(ran: &Ran) -> String {
         let Promise { name, place, promise, .. } = checked.promise;
         match &checked.verdict {
             Ok(()) => {}
-            Err(Broken::Skipped(why)) => text += &format!("\n{name} was skipped: {why}\n"),
+            Err(Broken::Skipped(why)) => text += &format!("\n{name} was skipped: {}\n", plain(why)),
             Err(Broken::Fails { expected, came }) => {
+                // Both may hold what a foreign server or program has said.
+                let [expected, came] = [expected, came].map(|said| plain(said));
                 text +=
                     &format!("\n{name}: {promise} ({place})\n  expected: {expected}\n  came:     {came}\n");
             }
@@ -36,7 +38,7 @@ pub(in crate::cli) fn table(ran: &Ran) -> String {
     let [passed, failed, skipped] = ran.counts();
     text += &format!("\n{passed} passed, {failed} failed, {skipped} skipped\n");
     for left in &ran.left {
-        text += &format!("could not be removed: {left}\n");
+        text += &format!("could not be removed: {}\n", plain(left));
     }
     text
 }

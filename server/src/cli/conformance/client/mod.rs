@@ -8,7 +8,7 @@ mod wire;
 
 use super::{
     Checked, Half, Promise, Ran,
-    verdict::{Broken, Verdict, expect},
+    verdict::{Broken, Verdict, expect, unwound},
 };
 use crate::cli::client::ClientError;
 use autolrs_proto::v1::{job_service_server::JobServiceServer, trainer_service_server::TrainerServiceServer};
@@ -51,7 +51,7 @@ macro_rules! checks {
 /// All checks.
 pub(super) const CHECKS: &[Check] = checks! {
     "lr-pieces", "LrPiece", "every step has the LR of its piece, in all shapes, whole and cut", scenes::lr_pieces;
-    "slots", "SlotOp", "slot operations are done in order before the action, to the bit", scenes::slots;
+    "slots", "SlotOp", "slot operations are done in their order, before the action", scenes::slots;
     "replay", "BATCHES_REPLAY", "the batches that followed the save come once more, then fresh ones", scenes::replay;
     "stop-rules", "StopIf", "every rule ends the segment where it must, the first in the list is named", scenes::stop_rules;
     "non-finite", "StopIf.non_finite", "NaN is reported and ends the segment", scenes::non_finite;
@@ -64,8 +64,9 @@ pub(super) const CHECKS: &[Check] = checks! {
     "unavailable", "ERROR_REASON_STORE_UNAVAILABLE", "a refusal that passes is waited for", scenes::unavailable;
     "forgetful-server", "Ack.received_through", "losses that the server has lost are sent again", scenes::forgetful;
     "fallback", "Directive.fallback", "without an answer the fallback is run, and told afterwards", scenes::fallback;
+    "fallback-on-stop", "Directive.fallback_on_stop", "after a stop without an answer it is run in place of the fallback", scenes::fallback_on_stop;
     "fenced", "ERROR_REASON_FENCED", "a fenced trainer goes on alone to its end and says no more", scenes::fenced;
-    "job-not-found", "ERROR_REASON_JOB_NOT_FOUND", "a trainer whose job is gone ends as if cancelled", scenes::job_not_found;
+    "job-not-found", "ERROR_REASON_JOB_NOT_FOUND", "a trainer whose job is gone says no more and ends without an error", scenes::job_not_found;
     "interrupt", "Ack.interrupt", "an interrupt ends the segment at a switch point and is named", scenes::interrupt;
 };
 
@@ -82,7 +83,7 @@ pub(super) async fn run(
         plays.spawn(async move {
             // The semaphore is never closed.
             let _place = places.acquire_owned().await;
-            (number, Checked { promise: check.promise, verdict: play(check, &command).await })
+            (number, Checked { promise: check.promise, verdict: unwound(play(check, &command)).await })
         });
     }
     let mut checked = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::script::{Fault, Needs, Script, done, op, piece, stop_if, train, with};
 use autolrs_proto::v1::{
-    ErrorReason, LrPiece, Phase, Slot,
+    Directive, ErrorReason, LrPiece, Phase, Slot,
     lr_piece::Shape,
     run::Batches,
     slot_op::Kind::{Drop, Restore, Save},
@@ -65,7 +65,7 @@ pub(super) fn replay() -> Script {
 }
 
 /// A trial of 12 steps of 1 that must end early, from weight 1.
-fn stopped(rule: Rule) -> autolrs_proto::v1::Directive {
+fn stopped(rule: Rule) -> Directive {
     let ops = vec![op(Restore, Slot::Start)];
     with(train(Phase::Trial, ops, level(12, 1.0)), |run| run.stop_if.push(stop_if(rule)))
 }
@@ -136,7 +136,7 @@ pub(super) fn validations() -> Script {
 }
 
 /// A search and two committed stretches.
-fn small() -> Vec<autolrs_proto::v1::Directive> {
+fn small() -> Vec<Directive> {
     vec![
         train(Phase::Trial, vec![op(Save, Slot::Start)], level(5, 0.1)),
         train(Phase::Trial, vec![op(Restore, Slot::Start)], level(5, 0.3)),
@@ -148,30 +148,38 @@ fn small() -> Vec<autolrs_proto::v1::Directive> {
 
 pub(super) fn lost_replies() -> Script {
     let fault = |_, before, _| if before < 2 { Fault::LoseReply } else { Fault::None };
-    Script { fault, ..Script::of(small()) }
+    Script { fault, faults: 4, ..Script::of(small()) }
 }
 
 pub(super) fn lost_opening() -> Script {
-    Script { loses_opening: true, ..Script::of(small()) }
+    Script { loses_opening: true, faults: 1, ..Script::of(small()) }
 }
 
 pub(super) fn repeated() -> Script {
-    Script { fault: |_, _, _| Fault::Twice, ..Script::of(small()) }
+    Script { fault: |_, _, _| Fault::Twice, faults: 4, ..Script::of(small()) }
 }
 
 pub(super) fn unavailable() -> Script {
     let fault = |_, before, _| if before < 1 { Fault::Unavailable } else { Fault::None };
-    Script { fault, ..Script::of(small()) }
+    Script { fault, faults: 4, ..Script::of(small()) }
 }
 
 pub(super) fn forgetful() -> Script {
     let fault = |_, before, finished| if finished && before == 0 { Fault::Forget } else { Fault::None };
-    Script { fault, ..Script::of(small()) }
+    Script { fault, faults: 4, ..Script::of(small()) }
 }
 
 pub(super) fn fallback() -> Script {
     // Nothing about the third directive is answered until its fallback is known to be run: see `Stage::report`.
     Script { adopts: Some(2), ..Script::of(small()) }
+}
+
+pub(super) fn fallback_on_stop() -> Script {
+    let mut line = small();
+    line[1] = stopped(Rule::Above(Above { limit: 2.5, from: 0 }));
+    let on_stop = train(Phase::Cooldown, vec![op(Restore, Slot::Start)], level(6, 0.25));
+    line[1].fallback_on_stop = Some(Box::new(Directive { fallback: None, ..on_stop }));
+    Script { adopts: Some(1), ..Script::of(line) }
 }
 
 pub(super) fn fenced() -> Script {
@@ -203,7 +211,8 @@ pub(super) fn interrupt() -> Script {
     };
     // Long enough that it reports on the way.
     let line = vec![train(Phase::Stable, vec![], level(1200, 0.001)), done(vec![])];
-    let mut script = Script { fault, switch_every: 8, needs: Needs::EarlyReports, ..Script::of(line) };
+    let mut script =
+        Script { fault, faults: 1, switch_every: 8, needs: Needs::EarlyReports, ..Script::of(line) };
     script.step_seconds = 0.004;
     script
 }

@@ -28,12 +28,14 @@ pub(super) struct Script {
     pub(super) switch_every: u64,
     /// The directives, one after the other; the last is a `Done`.
     pub(super) line: Vec<Directive>,
-    /// The fault of a report, from what is known: which directive of the line it is about (none: a fallback), how many
-    /// reports of it have come before, and whether it ends it.
+    /// The fault of a report, from what is known: which directive of the line it is about (none: a fallback), whether it
+    /// ends it, and how many reports of this kind have come before.
     pub(super) fault: fn(Option<usize>, u32, bool) -> Fault,
+    /// How often something must have gone wrong by the end: else the script has shown nothing.
+    pub(super) faults: u32,
     /// The opening is answered with UNAVAILABLE at first, after it was done.
     pub(super) loses_opening: bool,
-    /// Which fallbacks must be adopted: after directive number n of the line.
+    /// After which directive of the line the fallback must be run, or its `fallback_on_stop` if a rule has ended it.
     pub(super) adopts: Option<usize>,
     /// At these steps the trainer is told to go on; at other rungs it is given the next directive.
     pub(super) goes_on_at: &'static [u64],
@@ -61,6 +63,7 @@ impl Script {
             switch_every: 1,
             line: numbered(line),
             fault: |_, _, _| Fault::None,
+            faults: 0,
             loses_opening: false,
             adopts: None,
             goes_on_at: &[],
@@ -98,7 +101,7 @@ pub(super) fn stop_if(rule: stop_if::Rule) -> StopIf {
     StopIf { rule: Some(rule) }
 }
 
-/// A directive to run these pieces after these operations; its fallback is one step more than nothing.
+/// A directive to run these pieces after these operations; its fallback is seven steps that fall from 0.125 to 0.0625.
 pub(super) fn train(phase: Phase, ops: Vec<SlotOp>, lr: Vec<LrPiece>) -> Directive {
     let trial = (phase == Phase::Trial).then_some(0);
     let non_finite = stop_if(stop_if::Rule::NonFinite(stop_if::NonFinite {}));

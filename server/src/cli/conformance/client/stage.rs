@@ -13,7 +13,7 @@ use autolrs_proto::{
     },
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 use tonic::{Code, Status};
@@ -22,7 +22,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 /// What the server's RetryInfo says.
 const RETRY: Duration = Duration::from_millis(300);
 /// How long the server is silent where a fallback must be run: longer than the program waits.
-const SILENCE: Duration = Duration::from_millis(2500);
+const SILENCE: Duration = Duration::from_secs(5);
 /// The number of the interrupt.
 const INTERRUPT: u64 = 77;
 const UID: &str = "c0f0a0b0c0d0e0f0";
@@ -46,14 +46,21 @@ pub(super) struct Stage {
     committed: u64,
     /// Answers to ends, by seq, for when they are asked for again.
     answers: BTreeMap<u64, Directive>,
-    /// Reports of a directive so far, by seq.
-    reports: BTreeMap<u64, u32>,
+    /// Reports of a directive so far, by seq and whether they end it.
+    reports: BTreeMap<(u64, bool), u32>,
+    /// How often something went wrong on purpose.
+    faults: u32,
+    /// Steps done of the directive in force at which the trainer stood and said so.
+    stood: BTreeSet<u64>,
     /// Reports after a refusal that is for good.
     pub(super) after_refusal: u32,
     refused: bool,
     adopted: bool,
     early: bool,
-    interrupted: bool,
+    /// A stop rule has ended the directive before the one in force.
+    stopped: bool,
+    /// Losses that were held when the interrupt was told.
+    interrupted: Option<usize>,
     /// When it fell silent.
     silent_since: Option<Instant>,
     /// What the client did wrong first.
@@ -77,11 +84,14 @@ impl Stage {
             committed: 0,
             answers: BTreeMap::new(),
             reports: BTreeMap::new(),
+            faults: 0,
+            stood: BTreeSet::new(),
             after_refusal: 0,
             refused: false,
             adopted: false,
             early: false,
-            interrupted: false,
+            stopped: false,
+            interrupted: None,
             silent_since: None,
             broken: None,
             script,
@@ -105,6 +115,7 @@ impl Stage {
             self.enter(directive).map_err(|broken| self.blame(broken))?;
         }
         if std::mem::take(&mut self.script.loses_opening) {
+            self.faults += 1;
             return Err(Status::unavailable("the answer is lost on purpose"));
         }
         Ok(OpenSessionResponse {
@@ -120,6 +131,8 @@ impl Stage {
     fn judge_opening(&self, request: &OpenSessionRequest) -> Verdict {
         same("the job of AUTOLRS_JOB in OpenSession:", &self.job, &request.job)?;
         expect(request.nonce.len() <= 128, "a nonce of at most 128 bytes", request.nonce.len())?;
+        let known = !request.nonce.is_empty() || self.nonces.is_empty();
+        expect(known, "a nonce in an opening that is sent again", "none")?;
         let resumes = request.resume.is_some() || request.restart;
         expect(!resumes, "no resume and no restart in a first opening", short(request))?;
         let other = self.nonces.last().is_some_and(|last| *last != request.nonce);
@@ -133,7 +146,7 @@ impl Stage {
             return Err(refusal(ErrorReason::Fenced));
         }
         let place = self.script.line.iter().position(|directive| directive.seq == report.seq);
-        let count = self.reports.entry(report.seq).or_default();
+        let count = self.reports.entry((report.seq, report.finished)).or_default();
         let before = *count;
         *count += 1;
         let silent = place.is_some() && place == self.script.adopts && report.finished;
@@ -141,7 +154,9 @@ impl Stage {
             self.take(report)?;
             return Err(Status::unavailable("silent on purpose"));
         }
-        match (self.script.fault)(place, before, report.finished) {
+        let fault = (self.script.fault)(place, before, report.finished);
+        self.faults += u32::from(fault != Fault::None);
+        match fault {
             Fault::None => self.take(report),
             Fault::LoseReply => {
                 self.take(report)?;
@@ -163,9 +178,8 @@ impl Stage {
             }
             Fault::Interrupt => {
                 let ack = self.take(report)?;
-                let interrupt = ack.directive.is_none().then_some(INTERRUPT);
-                self.interrupted |= interrupt.is_some();
-                Ok(Ack { interrupt, ..ack })
+                self.interrupted.get_or_insert(self.held.len());
+                Ok(Ack { interrupt: Some(INTERRUPT), ..ack })
             }
         }
     }
@@ -246,13 +260,19 @@ impl Stage {
         let ran = self.held.len();
         let cause = report.stopped_because.and_then(|because| because.cause);
         match cause {
-            Some(Cause::Interrupt(number)) if self.interrupted => {
+            Some(Cause::Interrupt(number)) if self.interrupted.is_some() => {
                 same("the number of the interrupt that was told:", &INTERRUPT, &number)?;
                 let every = self.script.switch_every;
                 let whole = (ran as u64).is_multiple_of(every) || ran == expected.losses.len();
                 expect(whole, format!("an end at a multiple of {every}"), ran)?;
             }
             cause => {
+                let in_time = self.interrupted.is_some_and(|told| told < expected.losses.len() / 2);
+                expect(
+                    !in_time,
+                    "an end by the interrupt, told in the first half of the steps",
+                    short(&cause),
+                )?;
                 let claim = cause.map(|cause| match cause {
                     Cause::StopRule(stop) => Ok((stop.rule, stop.offset)),
                     other => Err(short(&other)),
@@ -261,6 +281,10 @@ impl Stage {
                 same("stopped_because (rule, offset) as the losses say:", &wanted, &claim)?;
                 same("steps of the segment:", &expected.losses.len(), &ran)?;
             }
+        }
+        let passed = expected.segment.stands.iter().find(|&&at| at < ran as u64 && !self.stood.contains(&at));
+        if let Some(passed) = passed {
+            return Err(Broken::new(format!("at_rung after {passed} steps"), "steps beyond it"));
         }
         for &at in &expected.segment.validate_at {
             let due = at < ran as u64 || (at == ran as u64 && expected.stop.is_none());
@@ -274,6 +298,7 @@ impl Stage {
         let done = self.held.len() as u64;
         let rung = expected.segment.stands.contains(&done);
         expect(rung, format!("at_rung after {:?} steps", expected.segment.stands), done)?;
+        self.stood.insert(done);
         if self.script.goes_on_at.contains(&done) {
             return Ok(Ack { go_on: Some(done), ..self.ack() });
         }
@@ -284,6 +309,7 @@ impl Stage {
     fn go_on(&mut self, expected: &Expected) -> Verdict<Ack> {
         let (seq, ran) = (self.current.seq, self.held.len());
         self.toy.ran(expected, ran);
+        self.stopped = expected.stop.is_some();
         if expected.segment.phase != Phase::Trial {
             self.committed += ran as u64;
         }
@@ -305,6 +331,7 @@ impl Stage {
         self.expected = self.toy.begin(&directive, self.script.switch_every)?;
         self.current = directive;
         self.held.clear();
+        self.stood.clear();
         self.validations.clear();
         Ok(())
     }
@@ -313,9 +340,13 @@ impl Stage {
     fn adopt(&mut self, seq: u64) -> Verdict {
         let after = self.script.adopts;
         let parent = after.and_then(|place| self.script.line.get(place)).cloned().unwrap_or_default();
-        let children = [&parent.fallback, &parent.fallback_on_stop];
-        let child = children.into_iter().flatten().find(|child| child.seq == seq);
-        let child = child.ok_or_else(|| Broken::new(format!("a report of {}", self.current.seq), seq))?;
+        let child = match (self.stopped, &parent.fallback_on_stop) {
+            (true, Some(on_stop)) => Some(on_stop),
+            _ => parent.fallback.as_ref(),
+        };
+        let wanted = child.map_or(self.current.seq, |child| child.seq);
+        let child = child.filter(|child| child.seq == seq);
+        let child = child.ok_or_else(|| Broken::new(format!("a report of {wanted}"), seq))?;
         let closed = self.answers.contains_key(&parent.seq) && self.held.is_empty() && !self.adopted;
         expect(closed, "the end of the directive before its fallback", format!("a report of {seq}"))?;
         self.adopted = true;
@@ -378,7 +409,10 @@ impl Stage {
         if self.script.needs == Needs::EarlyReports && !self.early {
             return skip("reports nothing before the end of a directive");
         }
-        if !self.script.ends_with_line {
+        if self.script.ends_with_line {
+            let (least, happened) = (self.script.faults, self.faults);
+            expect(happened >= least, format!("calls enough for {least} faults"), happened)?;
+        } else {
             expect(self.refused, "a report that is refused", "none")?;
             let after = self.after_refusal;
             return expect(after == 0, "no report of a session after it was refused for good", after);

@@ -62,7 +62,8 @@ pub(super) async fn oversized(kit: &Kit) -> Verdict {
     let labels = [("much".to_owned(), "x".repeat(TOO_MUCH))].into();
     let spec = Some(JobSpec { labels, ..constant(10) });
     let request = CreateJobRequest { name: kit.name(), spec, request_id: String::new() };
-    let expected = "a refusal of a message of 32 MiB: RESOURCE_EXHAUSTED, OUT_OF_RANGE or INVALID_ARGUMENT";
+    let expected =
+        "a refusal of a message of 32 MiB: RESOURCE_EXHAUSTED, OUT_OF_RANGE, INVALID_ARGUMENT, or a cut";
     match kit.jobs().create_job(request).await {
         Ok(_) => return Err(Broken::new(expected, "it was accepted")),
         Err(status) => {

@@ -72,11 +72,16 @@ impl Ledger {
             }
             Batches::Unspecified => return Err(Broken::new("which batches", "none")),
         }
-        let steps = run.lr.iter().map(|piece| piece.steps).sum::<u64>();
-        expect(steps > 0, "at least one step", "none")?;
+        let steps = run.lr.iter().try_fold(0_u64, |sum, piece| sum.checked_add(piece.steps));
+        let steps = steps.ok_or_else(|| Broken::new("fewer than 2^64 steps", short(&run.lr)))?;
+        expect(
+            steps > 0 && run.lr.iter().all(|piece| piece.steps > 0),
+            "at least one step in every piece",
+            "none",
+        )?;
         self.lrs(directive, main)?;
         if let Some(budget) = self.budget {
-            let all = self.spent + steps;
+            let all = self.spent.saturating_add(steps);
             expect(all <= budget, format!("at most {budget} steps in all"), format!("{all} with these"))?;
         }
         let ascending = |list: &[u64]| list.is_sorted_by(|a, b| a < b);
@@ -119,11 +124,11 @@ impl Ledger {
         match &directive.fallback {
             Some(fallback) => {
                 numbered(fallback)?;
-                let after = Self { spent: self.spent + steps, ..after.clone() };
+                let after = Self { spent: self.spent.saturating_add(steps), ..after.clone() };
                 after.action(fallback, false).map_err(|broken| broken.at("its fallback"))?;
             }
             None if main => {
-                let all = self.spent + steps;
+                let all = self.spent.saturating_add(steps);
                 let last = self.budget.is_none_or(|budget| all == budget);
                 let expected = "a fallback, unless the job ends with this directive";
                 expect(last, expected, format!("none after {all} steps"))?;

@@ -14,7 +14,7 @@ mod trainer;
 
 use super::{
     Checked, Half, Promise, Ran,
-    verdict::{Broken, Verdict},
+    verdict::{Broken, Verdict, unwound},
 };
 use crate::cli::client::{ClientError, Target};
 use kit::Kit;
@@ -163,7 +163,8 @@ pub(super) async fn run(
     let mut ran = Ran::default();
     let checks = async {
         for check in chosen {
-            let verdict = tokio::time::timeout(CHECK_WITHIN, (check.run)(&kit)).await.unwrap_or_else(|_| {
+            let verdict = unwound((check.run)(&kit));
+            let verdict = tokio::time::timeout(CHECK_WITHIN, verdict).await.unwrap_or_else(|_| {
                 let expected = format!("an end of the check within {} s", CHECK_WITHIN.as_secs());
                 Err(Broken::new(expected, "none"))
             });

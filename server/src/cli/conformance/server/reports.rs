@@ -21,7 +21,10 @@ const SOON: Duration = Duration::from_secs(10);
 
 async fn end(trainer: &mut Trainer<'_>) -> Verdict<Report> {
     match trainer.reach().await? {
-        Reached::End(report) => Ok(report),
+        Reached::End(report) => {
+            let n = report.train_losses.len();
+            expect(n >= 6, "directives of at least 6 steps", n).map(|()| report)
+        }
         _ => Err(Broken::new("a directive without rungs", "another")),
     }
 }

@@ -80,6 +80,7 @@ pub(super) async fn resumed(kit: &Kit) -> Verdict {
     twin.advance().await?;
     let (half, _) = trainer.run_on(trainer.segment()?.steps() / 2)?;
     let held = half.train_losses.len() as u64;
+    expect(held > 0, "trials of at least two steps", trainer.segment()?.steps())?;
     same("losses that are held:", &held, &kit.advance(half.clone()).await?.received_through)?;
     let before = trainer.directive.clone();
     let opened = trainer.reopen(held - 1, false).await?;
