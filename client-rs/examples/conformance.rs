@@ -6,62 +6,11 @@
 //! autolrs conformance --client -- target/debug/examples/conformance
 //! ```
 
-use autolrs_client::{
-    BatchNumbers, Error, JobSpec, SessionConfig, Slot, Slots, Trainable, blocking::Session,
-};
-use std::{env, time::Duration};
+use autolrs_client::{InMemory, JobSpec, SessionConfig, blocking::Session};
+use std::{env, thread::sleep, time::Duration};
 
 /// How long the server is given to hear of the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
-
-/// The weight, and everything that a restore puts back.
-struct Toy {
-    weight: f64,
-    slots: Slots<f64>,
-    batches: BatchNumbers,
-    pause: Duration,
-}
-
-impl Trainable for Toy {
-    type Error = Error;
-
-    fn step(&mut self, lr: f64) -> Result<f64, Error> {
-        std::thread::sleep(self.pause);
-        let batch = self.batches.take() as f64;
-        let loss = if self.weight > 1e6 { f64::NAN } else { self.weight + batch / 1000.0 };
-        self.weight += lr;
-        Ok(loss)
-    }
-
-    fn validate(&mut self) -> Result<f64, Error> {
-        Ok(self.weight)
-    }
-
-    fn save_slot(&mut self, slot: Slot) -> Result<(), Error> {
-        self.slots.save(slot, self.weight);
-        self.batches.save_slot(slot);
-        Ok(())
-    }
-
-    fn restore_slot(&mut self, slot: Slot) -> Result<(), Error> {
-        self.weight = *self.slots.get(slot)?;
-        Ok(())
-    }
-
-    fn drop_slot(&mut self, slot: Slot) -> Result<(), Error> {
-        self.slots.drop(slot)?;
-        self.batches.drop_slot(slot)
-    }
-
-    fn rewind(&mut self, slot: Slot) -> Result<(), Error> {
-        self.batches.rewind(slot)
-    }
-
-    fn forward(&mut self) -> Result<(), Error> {
-        self.batches.forward();
-        Ok(())
-    }
-}
 
 fn seconds(name: &str, default: f64) -> Duration {
     let given = env::var(name).ok().and_then(|text| text.parse().ok());
@@ -84,12 +33,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..SessionConfig::new(env::var("AUTOLRS_JOB")?, spec)
     };
     let session = Session::open(config)?;
-    let mut toy = Toy {
-        weight: 1.0,
-        slots: Slots::default(),
-        batches: BatchNumbers::default(),
-        pause: seconds("AUTOLRS_STEP_SECONDS", 0.0),
-    };
+    let pause = seconds("AUTOLRS_STEP_SECONDS", 0.0);
+    let toy = InMemory::new(1.0, |weight: &mut f64, batch, lr| {
+        sleep(pause);
+        let loss = if *weight > 1e6 { f64::NAN } else { *weight + batch as f64 / 1000.0 };
+        *weight += lr;
+        loss
+    });
+    let mut toy = toy.validated_by(|weight| *weight);
     session.train(&mut toy)?;
     session.close(CLOSE_WITHIN)?;
     Ok(())

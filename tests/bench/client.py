@@ -1,7 +1,7 @@
 """What the Python client costs a training, as rows with quantiles in seconds: `make bench`, by run.py.
 
-- `step`: one call off a directive's end, with a float, a tensor on the host, and a tensor that is read in batches of
-  eight (as from a device); the mean of 400 calls, beside an empty call.
+- `step`: one call with a float, a tensor on the host, and a tensor that is read in batches of eight (as from a
+  device); the mean of 400 calls, the ends of directives among them, beside an empty call.
 - Slots: a save and a restore of a model of 8.4 million weights with Adam's moments (101 MB in all), each next to what
   one would write by hand: `copy.deepcopy` of both state dicts, and `load_state_dict` of such a copy.
 - A real training, a small CNN on real images under `scan`: the share of its wall time spent in the client, waiting for
@@ -60,18 +60,18 @@ def server() -> Iterator[str]:
 
 
 def step_times(address: str) -> Times:
-    def constant(job: str, **options: Any) -> Callable[[Any], None]:
+    def constant(job: str, loss: Any, **options: Any) -> list[float]:
         model, optimizer = trainer.make()
-        schedule = autolrs.Schedule(
+        with autolrs.Schedule(
             optimizer, model, 65_536, server=address, job=job, policy="constant", guard=False, **options
-        )
-        return schedule.step
+        ) as schedule:
+            return calls(schedule.step, loss)
 
     return {
         "empty_call_python": calls(lambda loss: None, 1.0),
-        "step_python_float": calls(constant("float"), 1.0),
-        "step_python_tensor": calls(constant("tensor"), torch.tensor(1.0)),
-        "step_python_tensor_by_8": calls(constant("device", device_losses=True), torch.tensor(1.0)),
+        "step_python_float": constant("float", 1.0),
+        "step_python_tensor": constant("tensor", torch.tensor(1.0)),
+        "step_python_tensor_by_8": constant("device", torch.tensor(1.0), device_losses=True),
     }
 
 
@@ -91,7 +91,13 @@ def slot_times(address: str) -> Times:
     optimizer = torch.optim.Adam(model.parameters())
     model(torch.randn(4, 1024)).sum().backward()
     optimizer.step()
-    schedule = autolrs.Schedule(optimizer, model, 100, server=address, job="slots", policy="constant", guard=False)
+    with autolrs.Schedule(
+        optimizer, model, 100, server=address, job="slots", policy="constant", guard=False
+    ) as schedule:
+        return slots_beside_copies(schedule, model, optimizer)
+
+
+def slots_beside_copies(schedule: autolrs.Schedule, model: nn.Module, optimizer: torch.optim.Optimizer) -> Times:
     slots = schedule._slots
     plain: Any = None
 

@@ -28,10 +28,11 @@ use autolrs_core::directive::Slot;
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct InMemory<S, F> {
+pub struct InMemory<S, F, V = fn(&S) -> f64> {
     /// The live state.
     pub state: S,
     step: F,
+    validation_loss: Option<V>,
     slots: Slots<S>,
     batches: BatchNumbers,
 }
@@ -61,7 +62,24 @@ impl<S: Clone, F: FnMut(&mut S, u64, f64) -> f64> InMemory<S, F> {
     /// assert_eq!(training.step(0.1), Ok(40.0));
     /// ```
     pub fn resume(state: S, position: u64, step: F) -> Self {
-        Self { state, step, slots: Slots::default(), batches: BatchNumbers::starting_at(position) }
+        let batches = BatchNumbers::starting_at(position);
+        Self { state, step, validation_loss: None, slots: Slots::default(), batches }
+    }
+}
+
+impl<S: Clone, F: FnMut(&mut S, u64, f64) -> f64, V> InMemory<S, F, V> {
+    /// The same with a function that measures the validation loss of the state, for sessions that are opened with
+    /// [`crate::SessionConfig::validate`].
+    ///
+    /// ```
+    /// # use autolrs_client::*;
+    /// let training = InMemory::new(2.0, |weight: &mut f64, _, lr| { *weight -= lr; *weight });
+    /// let mut training = training.validated_by(|weight| weight * weight);
+    /// assert_eq!(training.validate(), Ok(4.0));
+    /// ```
+    pub fn validated_by<W: FnMut(&S) -> f64>(self, validation_loss: W) -> InMemory<S, F, W> {
+        let Self { state, step, slots, batches, .. } = self;
+        InMemory { state, step, validation_loss: Some(validation_loss), slots, batches }
     }
 
     /// The state and the place in the stream of batches for the trainer's checkpoint, which belongs beside
@@ -85,11 +103,15 @@ impl<S: Clone, F: FnMut(&mut S, u64, f64) -> f64> InMemory<S, F> {
     }
 }
 
-impl<S: Clone, F: FnMut(&mut S, u64, f64) -> f64> Trainable for InMemory<S, F> {
+impl<S: Clone, F: FnMut(&mut S, u64, f64) -> f64, V: FnMut(&S) -> f64> Trainable for InMemory<S, F, V> {
     type Error = Error;
 
     fn step(&mut self, lr: f64) -> Result<f64, Error> {
         Ok((self.step)(&mut self.state, self.batches.take(), lr))
+    }
+
+    fn validate(&mut self) -> Result<f64, Error> {
+        self.validation_loss.as_mut().map(|measure| measure(&self.state)).ok_or(Error::CannotValidate)
     }
 
     fn save_slot(&mut self, slot: Slot) -> Result<(), Error> {
