@@ -21,12 +21,16 @@ const SOON: Duration = Duration::from_secs(10);
 
 async fn end(trainer: &mut Trainer<'_>) -> Verdict<Report> {
     match trainer.reach().await? {
-        Reached::End(report) => {
-            let n = report.train_losses.len();
-            expect(n >= 6, "directives of at least 6 steps", n).map(|()| report)
-        }
+        Reached::End(report) => Ok(report),
         _ => Err(Broken::new("a directive without rungs", "another")),
     }
+}
+
+/// The same of a directive that can be told in parts.
+async fn long_end(trainer: &mut Trainer<'_>) -> Verdict<Report> {
+    let report = end(trainer).await?;
+    let n = report.train_losses.len();
+    expect(n >= 6, "branches of scan of at least 6 steps", n).map(|()| report)
 }
 
 /// The part of a report's losses, which ends nothing.
@@ -46,7 +50,7 @@ pub(super) async fn exactly_once(kit: &Kit) -> Verdict {
     let (mut trainer, mut twin) = (Trainer::start(kit, scan()).await?, Trainer::start(kit, scan()).await?);
     let mut stale: Option<Report> = None;
     for _ in 0..6 {
-        let report = end(&mut trainer).await?;
+        let report = long_end(&mut trainer).await?;
         let n = report.train_losses.len();
         let (third, half) = (n / 3, n / 2);
         // In order, repeated, a late one, overlapping ones, and one whose losses are others than those that are held.
@@ -79,7 +83,7 @@ pub(super) async fn exactly_once(kit: &Kit) -> Verdict {
 
 pub(super) async fn gap(kit: &Kit) -> Verdict {
     let mut trainer = Trainer::start(kit, scan()).await?;
-    let report = end(&mut trainer).await?;
+    let report = long_end(&mut trainer).await?;
     let n = report.train_losses.len();
     kit.advance(part(&report, 0, 2)).await?;
     for beyond in [part(&report, 4, n), Report { finished: true, ..part(&report, 4, n) }] {
@@ -120,7 +124,7 @@ pub(super) async fn durable(kit: &Kit) -> Verdict {
 
 pub(super) async fn wrong_ends(kit: &Kit) -> Verdict {
     let mut trainer = Trainer::start(kit, scan()).await?;
-    let report = end(&mut trainer).await?;
+    let report = long_end(&mut trainer).await?;
     let n = report.train_losses.len();
     let because = |cause| Some(StoppedBecause { cause: Some(cause) });
     let invalid = Code::InvalidArgument;
