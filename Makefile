@@ -41,7 +41,7 @@ BIN := $(VENV)/bin
 FRAMEWORKS := .venv-frameworks
 TOOLS := target/tools
 CANDLE := client-rs/examples/candle/Cargo.toml
-PYTHON_SOURCES := python-client tests
+PYTHON_SOURCES := python-client tests deploy
 CARGO_DENY_VERSION := 0.20.2
 CARGO_BOLERO_VERSION := 0.13.5
 FUZZ_SECONDS := 3600
@@ -80,8 +80,8 @@ test-python: server $(CLIENT_STAMP) $(TOOLS)/bin/helm
 test-frameworks: server $(FRAMEWORKS_CLIENT_STAMP)
 	AUTOLRS_BIN=$(TARGET)/debug/autolrs $(FRAMEWORKS)/bin/python -m pytest -c python-client/pyproject.toml $(TORCH_TESTS) tests/frameworks
 
-test-deploy: server $(CLIENT_STAMP) $(DEPLOY_STAMP) $(TOOLS)/bin/helm
-	AUTOLRS_BIN=$(TARGET)/debug/autolrs $(BIN)/python -m pytest -c python-client/pyproject.toml tests/deploy
+test-deploy: server wheel $(CLIENT_STAMP) $(DEPLOY_STAMP) $(TOOLS)/bin/helm
+	AUTOLRS_BIN=$(TARGET)/debug/autolrs tests/deploy/sandbox $(BIN)/python -m pytest -c python-client/pyproject.toml tests/deploy
 
 test-gpu: server $(FRAMEWORKS_CLIENT_STAMP)
 	$(FRAMEWORKS)/bin/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("make test-gpu: PyTorch finds no CUDA GPU here, so nothing was tested")'

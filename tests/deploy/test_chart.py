@@ -296,3 +296,36 @@ def test_image_and_chart_agree() -> None:
     assert steps("EXPOSE") == [" ".join(str(port["containerPort"]) for port in rendered.container["ports"])]
     version = re.search(r'^version = "(.+)"$', (ROOT / "Cargo.toml").read_text(), re.M)
     assert version is not None and rendered.container["image"] == f"autolrs:{version[1]}"
+
+
+# --- the trainer beside it
+
+
+def test_the_example_job_fits_the_schemas_and_the_chart() -> None:
+    text = (ROOT / "deploy/examples/pytorch-job/job.yaml").read_text()
+    documents = {document["kind"]: document for document in yaml.safe_load_all(text)}
+    for version in VERSIONS:
+        for document in documents.values():
+            kubernetes_validate.validate(document, version, strict=True)
+    template = documents["Job"]["spec"]["template"]
+    pod, server = template["spec"], render()
+    peers = server.one("NetworkPolicy")["spec"]["ingress"][0]["from"]
+    labels = template["metadata"]["labels"].items()
+    assert any(peer["podSelector"]["matchLabels"].items() <= labels for peer in peers), "it is let in"
+    assert not server.one("Service")["spec"]["selector"].items() <= labels
+    (container,) = pod["containers"]
+    environment = {entry["name"]: entry for entry in container["env"]}
+    service = server.one("Service")["metadata"]["name"]
+    port = server.one("Service")["spec"]["ports"][0]["port"]
+    assert environment["AUTOLRS_SERVER"]["value"] == f"https://{service}:{port}"
+    assert set(environment["AUTOLRS_TOKEN"]) == {"name", "valueFrom"}, "the token is in no manifest"
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
+    ca = Path(environment["AUTOLRS_CA"]["value"])
+    secret = mounts[str(ca.parent)]["secret"]
+    assert secret["secretName"] in [volume["secret"]["secretName"] for volume in server.pod["volumes"]]
+    assert secret["items"] == [{"key": "ca.crt", "path": ca.name}], "the server's key is not for trainers"
+    (checkpoints,) = [argument.partition("=")[2] for argument in container["args"] if "checkpoints" in argument]
+    claim = mounts[checkpoints]["persistentVolumeClaim"]["claimName"]
+    assert claim == documents["PersistentVolumeClaim"]["metadata"]["name"]
+    assert pod["restartPolicy"] == "OnFailure" and pod["securityContext"]["runAsNonRoot"] is True

@@ -69,7 +69,7 @@ def test_the_containerfile_builds_and_runs_the_binary() -> None:
     manifest = (ROOT / "server/Cargo.toml").read_text()
     package, name = re.search(r"--package (\S+) --bin (\S+)", build).groups()  # type: ignore[union-attr]
     assert f'name = "{package}"' in manifest and f'name = "{name}"' in manifest
-    assert f"mv target/release/{name} /usr/local/bin/ " in build
+    assert build.endswith(f"cp target/release/{name} /usr/local/bin/")
     assert f"COPY --from=build /usr/local/bin/{name} /usr/local/bin/{name}" in CONTAINERFILE
     assert [json.loads(step) for step in steps("ENTRYPOINT")] == [[name]]
     assert f'CMD ["{name}", "health"]' in steps("HEALTHCHECK")[0]
