@@ -16,7 +16,7 @@ import pytest
 import yaml
 from chart import CHART, NAMESPACE, ROOT, VALUES, Rendered, helm, render, with_values
 from serving import server_binary
-from started import DEADLINE, free_port, health, running
+from started import DEADLINE, free_port, health, running, settings_known
 
 # The oldest Kubernetes that the chart promises, and the newest at the time of writing.
 VERSIONS = ("1.27", "1.37")
@@ -183,6 +183,8 @@ def test_the_monitor_reads_a_port_that_the_service_has() -> None:
 def test_whatever_else_is_set_is_in_the_pod() -> None:
     rendered = with_values("everything")
     assert rendered.flags["--max-jobs"] == "5000000", "a large number is written out"
+    assert rendered.flags["--otlp-sample-ratio"] == "0.25"
+    assert rendered.flags["--create-store"] == "false"
     assert rendered.container["image"] == "registry.example:5000/ml/autolrs@sha256:" + 64 * "a"
     assert rendered.one("StatefulSet")["metadata"]["name"] == "autolrs-rates"
     assert rendered.one("NetworkPolicy")["spec"]["egress"][0]["ports"] == [{"port": 4317}]
@@ -243,6 +245,14 @@ def test_the_schema_is_strict_and_whole() -> None:
                 compare(value, properties[key], f"{place}.{key}")
 
     compare(yaml.safe_load((CHART / "values.yaml").read_text()), schema, "")
+
+
+def test_settings_are_the_servers() -> None:
+    """A new setting of the server goes into `settings` of the chart's values.schema.json; the chart sets the others."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    ours = set(schema["properties"]["settings"]["properties"])
+    charts = {flag[2:].replace("-", "_") for name in ("mtls", "open") for flag in with_values(name).flags}
+    assert set(settings_known()) - charts - ours == set()
 
 
 # --- the binary with the chart's arguments

@@ -77,7 +77,11 @@ app.kubernetes.io/component: test
 - --insecure
 {{- end }}
 {{- range $key, $value := .Values.settings }}
-- {{ printf "--%s=%s" ($key | replace "_" "-") (kindIs "float64" $value | ternary ($value | int64 | toString) ($value | toString)) | quote }}
+{{- /* A whole number is written out: helm would write 5000000 as 5e+06. */}}
+{{- if and (kindIs "float64" $value) (eq $value (floor $value)) }}
+{{- $value = int64 $value }}
+{{- end }}
+- {{ printf "--%s=%v" ($key | replace "_" "-") $value | quote }}
 {{- end }}
 {{- end -}}
 
