@@ -80,7 +80,7 @@ test-python: server $(CLIENT_STAMP) $(TOOLS)/bin/helm
 test-frameworks: server $(FRAMEWORKS_CLIENT_STAMP)
 	AUTOLRS_BIN=$(TARGET)/debug/autolrs $(FRAMEWORKS)/bin/python -m pytest -c python-client/pyproject.toml $(TORCH_TESTS) tests/frameworks
 
-test-deploy: server wheel $(CLIENT_STAMP) $(DEPLOY_STAMP) $(TOOLS)/bin/helm
+test-deploy: server wheel $(CLIENT_STAMP) $(DEPLOY_STAMP) $(TOOLS)/bin/helm $(TOOLS)/crds/package.json
 	AUTOLRS_BIN=$(TARGET)/debug/autolrs tests/deploy/sandbox $(BIN)/python -m pytest -c python-client/pyproject.toml tests/deploy
 
 test-gpu: server $(FRAMEWORKS_CLIENT_STAMP)
@@ -195,6 +195,10 @@ $(FRAMEWORKS_CLIENT_STAMP): $(FRAMEWORKS_STAMP) $(CLIENT_SOURCES)
 $(TOOLS)/bin/helm: tests/deploy/get-helm $(VENV_STAMP)
 	$(BIN)/python tests/deploy/get-helm $(TOOLS)/bin
 	touch $@
+
+# The schemas of cert-manager and of the Prometheus operator.
+$(TOOLS)/crds/package.json:
+	npm install --silent --no-fund --no-audit --prefix $(@D) @kubernetes-models/cert-manager@4.4.4 @kubernetes-models/prometheus-operator@6.0.0
 
 $(TOOLS)/bin/cargo-deny:
 	cargo install --quiet --locked --root $(TOOLS) cargo-deny --version $(CARGO_DENY_VERSION) --no-default-features

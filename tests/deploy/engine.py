@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
+from zlib import crc32
 
 import pytest
 from chart import TOOLS
@@ -37,6 +38,8 @@ def environment() -> dict[str, str]:
     """The variables with which podman uses our settings."""
     if shutil.which("podman") is None:
         pytest.fail("podman is missing: make test-deploy installs it")
+    if os.geteuid() != 0:
+        pytest.fail("make test-deploy needs root: the tests ask pods on podman's bridge, as a node asks its own")
     (STORAGE / "tmp").mkdir(parents=True, exist_ok=True)
     # podman would raise these limits, which a process without CAP_SYS_RESOURCE may not.
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -53,8 +56,9 @@ network_backend = "netavark"
 network_config_dir = "{STORAGE}/networks"
 """
     )
+    running = f"/run/autolrs-test-deploy-{crc32(bytes(STORAGE)):08x}"
     (STORAGE / "storage.conf").write_text(
-        f'[storage]\ndriver = "overlay"\ngraphroot = "{STORAGE}/storage"\nrunroot = "/run/autolrs-test-deploy"\n'
+        f'[storage]\ndriver = "overlay"\ngraphroot = "{STORAGE}/storage"\nrunroot = "{running}"\n'
     )
     ours = {name: value for name, value in os.environ.items() if not name.startswith("AUTOLRS_")}
     return ours | {

@@ -77,6 +77,9 @@ def test_ports_and_probes_are_the_listeners(rendered: Rendered) -> None:
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"grpc": port_of(rendered.flags["--listen"]), "http": port_of(rendered.flags["--http-listen"])}
     assert {port["name"]: port["port"] for port in rendered.one("Service")["spec"]["ports"]} == ports
+    assert all(port["targetPort"] == port["name"] for port in rendered.one("Service")["spec"]["ports"])
+    let_in = [port["port"] for rule in rendered.one("NetworkPolicy")["spec"]["ingress"] for port in rule["ports"]]
+    assert "grpc" in let_in and set(let_in) <= set(ports)
     assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "http"}
     for probe in (container["startupProbe"], container["readinessProbe"]):
         # The kubelet's gRPC probes can't speak TLS.
