@@ -1,7 +1,8 @@
 //! What a session needs to be opened.
 
+use crate::endpoint::{EndpointConfig, Token};
 use autolrs_core::spec::JobSpec;
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// Environment variable with the server's address.
 pub const ENV_SERVER: &str = "AUTOLRS_SERVER";
@@ -9,6 +10,12 @@ pub const ENV_SERVER: &str = "AUTOLRS_SERVER";
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7461";
 /// Environment variable with the bearer token.
 pub const ENV_TOKEN: &str = "AUTOLRS_TOKEN";
+/// Environment variable with the path of the authority that has signed the server's certificate.
+pub const ENV_CA: &str = "AUTOLRS_CA";
+/// Environment variable with the path of this client's certificate.
+pub const ENV_CERT: &str = "AUTOLRS_CERT";
+/// Environment variable with the path of its key.
+pub const ENV_KEY: &str = "AUTOLRS_KEY";
 /// How long opening a session may take. Long enough for a server that is being restarted.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long training may stand still at the end of a directive.
@@ -59,11 +66,18 @@ pub struct SessionConfig {
     pub job: String,
     /// What the job should do. The job is created if it does not exist.
     pub spec: JobSpec,
-    /// The server: `http://host:port`, `https://host:port` or `unix:/path`. `https` trusts the system's roots
-    /// (or those in `SSL_CERT_FILE`).
+    /// The server: `http://host:port`, `https://host:port` or `unix:/path`.
     pub server: String,
     /// The bearer token. Not sent over `http` beyond loopback.
-    pub token: Option<String>,
+    pub token: Option<Token>,
+    /// With `https`: a PEM file with the authorities that may have signed the server's certificate; none: the system's
+    /// roots (or those in `SSL_CERT_FILE`).
+    pub ca: Option<PathBuf>,
+    /// A PEM file with this client's certificate, for a server that asks for one. Read anew when a connection has to be
+    /// made anew.
+    pub cert: Option<PathBuf>,
+    /// A PEM file with its key.
+    pub key: Option<PathBuf>,
     /// The bytes of a session's state from the trainer's checkpoint.
     pub resume: Option<Vec<u8>>,
     /// Take the job over from a trainer that was heard in the last minute. A trainer of this host whose process is
@@ -92,12 +106,15 @@ impl SessionConfig {
     /// assert_eq!(config.job, "resnet50");
     /// ```
     pub fn new(job: impl Into<String>, spec: JobSpec) -> Self {
-        let of = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let EndpointConfig { server, token, ca, cert, key } = EndpointConfig::from_env();
         Self {
             job: job.into(),
             spec,
-            server: of(ENV_SERVER).unwrap_or_else(|| DEFAULT_SERVER.into()),
-            token: of(ENV_TOKEN),
+            server,
+            token,
+            ca,
+            cert,
+            key,
             resume: None,
             takeover: false,
             restart: false,
@@ -108,4 +125,9 @@ impl SessionConfig {
             decision_timeout: DEFAULT_DECISION_TIMEOUT,
         }
     }
+}
+
+/// An environment variable that is set to something.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -2,6 +2,7 @@
 
 use crate::session::BadCheckpoint;
 use autolrs_core::directive::Slot;
+use std::path::PathBuf;
 
 /// Why a session could not be opened or can't go on.
 ///
@@ -34,14 +35,32 @@ pub enum Error {
         detail: String,
     },
     /// The token is missing, unknown or expired.
-    #[error("the server does not accept the token: {0}. Set AUTOLRS_TOKEN to a valid one")]
+    #[error(
+        "the server does not know who this is: {0}. Set AUTOLRS_TOKEN to a token that whoever runs the server has made (autolrs token create)"
+    )]
     Unauthenticated(String),
     /// The token's role does not allow it.
-    #[error("the token may not do this: {0}. Use one with the role write")]
+    #[error("the token may not do this: {0}. Training needs the role write")]
     PermissionDenied(String),
     /// A token would be sent in the clear.
     #[error("a token is not sent over {0}: use https:// (http:// is for loopback)")]
     InsecureToken(String),
+    /// The two sides don't trust each other, or one of them speaks no TLS.
+    #[error("no secure connection to the AutoLRS server at {server}: {detail}")]
+    Tls {
+        /// The address.
+        server: String,
+        /// What is wrong and what to do.
+        detail: String,
+    },
+    /// A certificate or a key can't be used.
+    #[error("{} can't be used: {detail}. Give a PEM file (AUTOLRS_CA, AUTOLRS_CERT, AUTOLRS_KEY)", path.display())]
+    BadCertificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// The address can't be used.
     #[error(
         "the server's address {address:?} can't be used: {detail}. Give one such as http://127.0.0.1:7461"
@@ -157,5 +176,10 @@ impl Error {
     /// ```
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::ServerUnavailable { .. } | Self::LimitReached(_))
+    }
+
+    /// Whether another connection may do better.
+    pub(crate) fn is_of_the_connection(&self) -> bool {
+        self.is_transient() || matches!(self, Self::Tls { .. })
     }
 }

@@ -125,6 +125,7 @@
 
 pub mod blocking;
 mod config;
+mod endpoint;
 mod error;
 pub mod session;
 mod trainable;
@@ -143,9 +144,10 @@ pub use autolrs_core::{
     },
 };
 pub use config::{
-    DEFAULT_CONNECT_TIMEOUT, DEFAULT_DECISION_TIMEOUT, DEFAULT_SERVER, ENV_SERVER, ENV_TOKEN, OnOutage,
-    SessionConfig,
+    DEFAULT_CONNECT_TIMEOUT, DEFAULT_DECISION_TIMEOUT, DEFAULT_SERVER, ENV_CA, ENV_CERT, ENV_KEY, ENV_SERVER,
+    ENV_TOKEN, OnOutage, SessionConfig,
 };
+pub use endpoint::{EndpointConfig, Token, tls_problem};
 pub use error::Error;
 pub use session::{MAX_LOSSES_PER_REPORT, Status};
 pub use trainable::{BatchNumbers, InMemory, Slots, Trainable};

@@ -11,7 +11,7 @@ pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
 fn made(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     let details = PyDict::new(py);
     let class = match error {
-        Error::ServerUnavailable { .. } => "ServerUnavailable",
+        Error::ServerUnavailable { .. } | Error::Tls { .. } => "ServerUnavailable",
         Error::Unauthenticated(_) => "Unauthenticated",
         Error::PermissionDenied(_) => "PermissionDenied",
         Error::LimitReached(_) => "ResourceExhausted",

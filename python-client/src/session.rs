@@ -2,7 +2,7 @@
 
 use crate::{errors::raised, fork, spec};
 use autolrs_client::{
-    DoneReason, Error, Failure, OnOutage, Phase, SessionConfig, Slot, SlotOp, Status,
+    DoneReason, Error, Failure, OnOutage, Phase, SessionConfig, Slot, SlotOp, Status, Token,
     blocking::{Opening, Session as Native},
     pieces_to_json,
 };
@@ -11,7 +11,10 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict},
 };
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 /// Ctrl-C is looked for this often while waiting.
 const SIGNALS_EVERY: Duration = Duration::from_millis(100);
@@ -28,7 +31,7 @@ pub(crate) struct Session {
 impl Session {
     #[new]
     #[pyo3(signature = (*, server, token, job, spec, resume, takeover, restart, on_outage, connect_timeout,
-                        decision_timeout, replay, validate, switch_every))]
+                        decision_timeout, replay, validate, switch_every, ca=None))]
     #[expect(clippy::too_many_arguments, reason = "all are keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -45,12 +48,15 @@ impl Session {
         replay: bool,
         validate: bool,
         switch_every: u64,
+        ca: Option<PathBuf>,
     ) -> PyResult<Self> {
+        let spec = spec::read(spec, switch_every).map_err(|error| raised(py, &error))?;
+        // The certificates that the environment names.
+        let environment = SessionConfig::new(job, spec);
         let config = SessionConfig {
-            job,
-            spec: spec::read(spec, switch_every).map_err(|error| raised(py, &error))?,
             server,
-            token,
+            token: token.map(Token::from),
+            ca: ca.or_else(|| environment.ca.clone()),
             resume,
             takeover,
             restart,
@@ -59,6 +65,7 @@ impl Session {
             on_outage: outage(on_outage)?,
             connect_timeout: seconds("connect_timeout", connect_timeout)?,
             decision_timeout: seconds("decision_timeout", decision_timeout)?,
+            ..environment
         };
         let mut opening = Native::begin_open(config).map_err(|error| raised(py, &error))?;
         loop {

@@ -1,10 +1,13 @@
 //! The connections of a listener: bounded in number, and given up if they do not say anything.
 
-use axum::serve::Listener;
+use crate::{
+    listen::Listener,
+    live::Live,
+    socket::{Plain, Socket},
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     io,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -12,12 +15,11 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep},
 };
 use tokio_stream::Stream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
 /// Pause after a connection could not be taken, because the process has no file descriptor left, say.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -35,14 +37,25 @@ pub(crate) enum Patience {
 
 /// A listener that has places for so many connections. Others wait with the system until one has gone.
 pub(crate) struct Connections {
-    listener: TcpListener,
+    listener: Listener,
+    tls: Option<Arc<Live<Arc<rustls::ServerConfig>>>>,
     places: Arc<Semaphore>,
     patience: Patience,
 }
 
 impl Connections {
-    pub(crate) fn new(listener: TcpListener, places: usize, patience: Patience) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(places)), patience }
+    pub(crate) fn new(listener: Listener, places: usize, patience: Patience) -> Self {
+        Self { listener, tls: None, places: Arc::new(Semaphore::new(places)), patience }
+    }
+
+    /// The same with TLS, each connection with the certificate of its time; none: in the clear.
+    pub(crate) fn over(self, tls: Option<Arc<Live<Arc<rustls::ServerConfig>>>>) -> Self {
+        Self { tls, ..self }
+    }
+
+    fn connection(&self, plain: Plain, place: OwnedSemaphorePermit) -> Connection {
+        let tls = self.tls.as_ref().map(|tls| tls.current().as_ref().clone());
+        Connection::new(Socket::new(plain, tls), self.patience, place)
     }
 
     /// For tonic.
@@ -52,7 +65,7 @@ impl Connections {
             let mut this = self;
             loop {
                 let connection = tokio::select! {
-                    (connection, _) = this.accept() => connection,
+                    (connection, ()) = axum::serve::Listener::accept(&mut this) => connection,
                     () = sender.closed() => return,
                 };
                 if sender.send(Ok(connection)).await.is_err() {
@@ -64,11 +77,11 @@ impl Connections {
     }
 }
 
-impl Listener for Connections {
+impl axum::serve::Listener for Connections {
     type Io = Connection;
-    type Addr = SocketAddr;
+    type Addr = ();
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    async fn accept(&mut self) -> (Connection, ()) {
         let place = match self.places.clone().try_acquire_owned() {
             Ok(place) => place,
             Err(_) => {
@@ -82,7 +95,7 @@ impl Listener for Connections {
         };
         loop {
             match self.listener.accept().await {
-                Ok((stream, address)) => return (Connection::new(stream, self.patience, place), address),
+                Ok(plain) => return (self.connection(plain, place), ()),
                 Err(error) if is_of_the_peer(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "a connection can't be taken");
@@ -92,8 +105,8 @@ impl Listener for Connections {
         }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    fn local_addr(&self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -104,7 +117,7 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 
 /// A connection that is closed if it stays silent.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Socket,
     patience: Patience,
     /// None: it may be silent as long as it answers pings.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -113,11 +126,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, patience: Patience, place: OwnedSemaphorePermit) -> Self {
-        // Answers are small and waited for.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
-        }
+    fn new(stream: Socket, patience: Patience, place: OwnedSemaphorePermit) -> Self {
         let (Patience::Greeting(_, time) | Patience::Always(time)) = patience;
         Self { stream, patience, deadline: Some(Box::pin(tokio::time::sleep(time))), read: 0, _place: place }
     }
@@ -129,6 +138,15 @@ impl Connection {
             (Patience::Always(time), Some(deadline)) => deadline.as_mut().reset(Instant::now() + time),
             _ => {}
         }
+    }
+
+    /// What is told to whoever has to wait. A TLS handshake waits for the client also when something is to be written.
+    fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if let Some(deadline) = &mut self.deadline {
+            ready!(deadline.as_mut().poll(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
     }
 }
 
@@ -144,28 +162,31 @@ impl AsyncRead for Connection {
                 self.heard(buffer.filled().len() - before);
                 Poll::Ready(result)
             }
-            Poll::Pending => {
-                if let Some(deadline) = &mut self.deadline {
-                    ready!(deadline.as_mut().poll(cx));
-                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                }
-                Poll::Pending
-            }
+            Poll::Pending => self.wait(cx),
         }
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            Poll::Pending => self.wait(cx),
+            written => written,
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Pending => self.wait(cx),
+            flushed => flushed,
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match Pin::new(&mut self.stream).poll_shutdown(cx) {
+            Poll::Pending => self.wait(cx),
+            done => done,
+        }
     }
 
     fn poll_write_vectored(
@@ -173,7 +194,10 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+        match Pin::new(&mut self.stream).poll_write_vectored(cx, parts) {
+            Poll::Pending => self.wait(cx),
+            written => written,
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -182,11 +206,9 @@ impl AsyncWrite for Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = ();
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
-    }
+    fn connect_info(&self) {}
 }
 
 /// Raises the limit of open files for so many connections, as far as the system allows it; how many of them there may be.
@@ -218,12 +240,17 @@ pub(crate) fn places(connections: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use axum::serve::Listener as _;
+    use std::net::SocketAddr;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
 
     async fn connections(places: usize, patience: Patience) -> (Connections, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        (Connections::new(listener, places, patience), address)
+        (Connections::new(Listener::Tcp(listener), places, patience), address)
     }
 
     /// Bytes that a connection reads before it is given up for its silence.
@@ -250,6 +277,27 @@ mod tests {
             let (connection, _) = listener.accept().await;
             assert_eq!(read(connection).await, said.len());
         }
+    }
+
+    /// The server greets first, in HTTP/2: it writes before it reads.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_begins_no_tls_handshake_is_given_up_while_the_server_writes() {
+        let (listener, address) = connections(4, Patience::Greeting(24, Duration::from_secs(10))).await;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider);
+        let nobody = Arc::new(rustls::server::ResolvesServerCertUsingSni::new());
+        let config = builder
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(nobody);
+        let config = Arc::new(config);
+        let live = Live::start("certificate", Vec::new(), move || Ok(config.clone())).unwrap();
+        let mut listener = listener.over(Some(Arc::new(live)));
+        let _client = TcpStream::connect(address).await.unwrap();
+        let (mut connection, _) = listener.accept().await;
+        let written = tokio::time::timeout(Duration::from_secs(11), connection.write_all(b"SETTINGS")).await;
+        assert_eq!(written.expect("given up").unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test(start_paused = true)]

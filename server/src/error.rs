@@ -1,5 +1,6 @@
 //! Why a call was refused: the closed list. [`crate::rpc::status`] turns it into gRPC, in one match.
 
+use crate::auth::roles::Role;
 use autolrs_core::job::Refusal;
 
 /// What is wrong with one field of a request.
@@ -13,6 +14,20 @@ pub struct Violation {
 
 /// Stands in place of the violations that are not told, with no field.
 pub(crate) const MORE: &str = "more is wrong";
+
+/// Why nobody knows who a caller is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unproven {
+    /// It brings no token.
+    #[error("the request has no token, and this server asks for one")]
+    NoToken,
+    /// The server has no such token, or its secret is another.
+    #[error("the token is none of this server's: it is mistyped, revoked, or of another server")]
+    Unknown,
+    /// It is too old.
+    #[error("the token has expired")]
+    Expired,
+}
 
 /// Why a call was refused. A refused call has changed nothing.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -82,6 +97,31 @@ pub enum Error {
         job: String,
         /// What is wrong with it.
         detail: String,
+    },
+    /// Nobody knows who asks.
+    #[error("{0}")]
+    Unauthenticated(Unproven),
+    /// The caller may not do this.
+    #[error("{rpc} needs a token with the role {needed}; this one has the role {has}")]
+    RoleTooLow {
+        /// What was asked for.
+        rpc: &'static str,
+        /// The least role that may do it.
+        needed: Role,
+        /// The caller's.
+        has: Role,
+    },
+    /// The caller has no jobs.
+    #[error("{rpc} is about a tenant's jobs, and this token is of the tenant *, which has none")]
+    NoTenant {
+        /// What was asked for.
+        rpc: &'static str,
+    },
+    /// The caller may not ask about all tenants.
+    #[error("{rpc} is about the whole server: it needs a token of the tenant *")]
+    NotTheServers {
+        /// What was asked for.
+        rpc: &'static str,
     },
     /// The server is about to end.
     #[error("the server is draining before its end; reconnect")]

@@ -2,6 +2,8 @@
 //! `autolrs-core`, which knows none of this.
 
 pub mod actor;
+pub mod audit;
+pub mod auth;
 pub mod build;
 pub mod cli;
 pub mod clock;
@@ -10,11 +12,15 @@ mod connections;
 pub mod error;
 pub mod exit;
 mod layers;
+pub mod listen;
+pub mod live;
 pub mod operate;
 pub mod registry;
 mod reload;
 pub mod rpc;
 pub mod serve;
+mod socket;
 pub mod store;
 mod supervisor;
 pub mod telemetry;
+pub mod tls;

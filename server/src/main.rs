@@ -28,6 +28,10 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::from(exit::OK),
             Err(error) => cli::fail(&error, error.exit_code()),
         },
+        Command::Token(command) => match cli::token::run(&command) {
+            Ok(()) => ExitCode::from(exit::OK),
+            Err(error) => cli::fail(&error, error.exit_code()),
+        },
         Command::Simulate(args) => match cli::simulate::run(&args) {
             Ok(()) => ExitCode::from(exit::OK),
             Err(error) => cli::fail(&error, error.exit_code()),

@@ -5,7 +5,9 @@ pub(crate) mod census;
 mod seats;
 
 use crate::{
-    actor::{Actor, Message, Reply, Shown, from_store},
+    actor::{Actor, Letter, Message, Reply, Shown, from_store},
+    audit::Audit,
+    auth::By,
     clock::Clock,
     error::Error,
     store::{JobKey, JobStore},
@@ -40,16 +42,23 @@ struct Shared {
     store: Arc<dyn JobStore>,
     clock: Clock,
     bounds: Mutex<Bounds>,
+    audit: Audit,
     /// Messages are sent under this lock, so that an actor whose mailbox is empty can leave without losing one.
     seats: Mutex<Seats>,
     tasks: TaskTracker,
 }
 
 impl Registry {
-    /// No actor yet.
+    /// No actor yet, and no audit log.
     pub fn new(store: Arc<dyn JobStore>, clock: Clock, bounds: Bounds) -> Self {
+        Self::audited(store, clock, bounds, Audit::default())
+    }
+
+    /// No actor yet.
+    pub fn audited(store: Arc<dyn JobStore>, clock: Clock, bounds: Bounds, audit: Audit) -> Self {
         let tasks = TaskTracker::new();
-        let shared = Shared { store, clock, bounds: Mutex::new(bounds), seats: Mutex::default(), tasks };
+        let bounds = Mutex::new(bounds);
+        let shared = Shared { store, clock, bounds, audit, seats: Mutex::default(), tasks };
         Self { shared: Arc::new(shared) }
     }
 
@@ -64,8 +73,21 @@ impl Registry {
     /// What the job answers, [`Error::LimitReached`] if too many wait for it or if it is not in memory and every job there
     /// has a trainer, [`Error::Draining`].
     pub async fn ask<T>(&self, key: &JobKey, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Error> {
+        self.ask_as(By::default(), key, message).await
+    }
+
+    /// The same, with who asks for the audit log.
+    ///
+    /// # Errors
+    /// As [`Registry::ask`].
+    pub async fn ask_as<T>(
+        &self,
+        by: By,
+        key: &JobKey,
+        message: impl FnOnce(Reply<T>) -> Message,
+    ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        self.send(key, message(reply))?;
+        self.send(key, Letter { by, message: message(reply) })?;
         answer.await.unwrap_or_else(|_| Err(lost(key)))
     }
 
@@ -105,7 +127,7 @@ impl Registry {
         self.shared.lock().is_taken(key)
     }
 
-    fn send(&self, key: &JobKey, message: Message) -> Result<(), Error> {
+    fn send(&self, key: &JobKey, letter: Letter) -> Result<(), Error> {
         let mut seats = self.shared.lock();
         if seats.is_closed() {
             return Err(Error::Draining);
@@ -113,14 +135,14 @@ impl Registry {
         if !seats.is_open(key) {
             self.start(key, &mut seats)?;
         }
-        seats.post(key, message).map_err(|error| match error {
-            TrySendError::Full(_) => Error::LimitReached { limit: "requests that wait for one job" },
-            TrySendError::Closed(_) => lost(key),
+        seats.post(key, letter).map_err(|error| match error {
+            TrySendError::Full(()) => Error::LimitReached { limit: "requests that wait for one job" },
+            TrySendError::Closed(()) => lost(key),
         })
     }
 
     fn start(&self, key: &JobKey, seats: &mut Seats) -> Result<(), Error> {
-        let Shared { store, clock, tasks, .. } = &*self.shared;
+        let Shared { store, clock, audit, tasks, .. } = &*self.shared;
         let bounds = *self.shared.bounds.lock().unwrap_or_else(PoisonError::into_inner);
         if !seats.make_room(bounds.jobs, clock.now()) {
             return Err(Error::LimitReached { limit: "jobs in memory" });
@@ -129,19 +151,19 @@ impl Registry {
         let (number, tenure) = seats.take(key, mailbox);
         metrics::jobs_live(seats.taken());
         let place = Place { shared: self.shared.clone(), key: key.clone(), number, tenure };
-        let actor = Actor::new(key.clone(), store.clone(), *clock);
+        let actor = Actor::new(key.clone(), store.clone(), *clock, audit.clone());
         tasks.spawn(run(actor, messages, place, bounds.idle));
         Ok(())
     }
 }
 
 /// Handles messages until the job is idle, its place is needed or the registry closes.
-async fn run(mut actor: Actor, mut messages: mpsc::Receiver<Message>, place: Place, idle: Duration) {
+async fn run(mut actor: Actor, mut messages: mpsc::Receiver<Letter>, place: Place, idle: Duration) {
     loop {
         match tokio::time::timeout(idle, messages.recv()).await {
             Ok(None) => return,
-            Ok(Some(message)) => {
-                actor.handle(message).await;
+            Ok(Some(letter)) => {
+                actor.handle(letter).await;
                 place.tenure.handled(actor.needed_until(), actor.standing());
                 if !actor.is_empty() {
                     continue;

@@ -2,6 +2,7 @@
 
 use crate::{
     config::{Config, LogConfig, Settings},
+    live::Reloads,
     registry::{Bounds, Registry},
     telemetry::{decisions, logs::Filter},
 };
@@ -19,6 +20,8 @@ pub(crate) struct Reload<R> {
 
 /// What the live settings are settings of.
 pub(crate) struct Parts {
+    /// Certificates and tokens.
+    pub(crate) files: Reloads,
     pub(crate) filter: Filter,
     pub(crate) registry: Registry,
     pub(crate) requests: Arc<Semaphore>,
@@ -37,6 +40,8 @@ impl<R: Fn() -> Settings> Reload<R> {
 
     /// Reads the sources again. If anything is wrong with them, nothing changes.
     pub(crate) fn run(&mut self) {
+        // Whether or not the settings can be used.
+        self.parts.files.reload();
         let settings = (self.reread)();
         let new = match settings.config() {
             Ok(new) => new,
@@ -54,7 +59,7 @@ impl<R: Fn() -> Settings> Reload<R> {
     }
 
     fn apply(&mut self, new: Config) {
-        let Parts { filter, registry, requests, trainers } = &self.parts;
+        let Parts { filter, registry, requests, trainers, .. } = &self.parts;
         if new.log.filter != self.config.log.filter {
             filter.set(&new.log.filter);
         }

@@ -1,12 +1,16 @@
 //! `autolrs serve`: puts the parts together, runs them until a signal, and takes them apart in order.
 
 use crate::{
+    audit::Audit,
+    auth::{Guard, Tokens},
     build,
     clock::Clock,
-    config::{Config, Limits, Settings},
+    config::{Config, Limits, Security, Settings},
     connections::{Connections, Patience, places},
     exit,
     layers::Layers,
+    listen::{self, Listen, Listener},
+    live::{Live, Reloads},
     operate::Probes,
     registry::{Bounds, Registry},
     reload::{Parts, Reload},
@@ -23,9 +27,9 @@ use autolrs_proto::{
     },
 };
 use metrics_exporter_prometheus::PrometheusHandle;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{
-    net::{TcpListener, TcpSocket},
+    net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::Semaphore,
     task::JoinHandle,
@@ -44,8 +48,6 @@ use tower::layer::{
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests and streams at once on one connection: a proxy may carry many trainers over one.
 const STREAMS_PER_CONNECTION: u32 = 1024;
-/// Connections that may wait to be taken: every trainer comes back at once when a server was away.
-const BACKLOG: u32 = 4096;
 /// Bytes that a stream, and a connection, may send ahead of what the server has read: this much memory for each.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 512 << 10;
@@ -74,15 +76,23 @@ pub enum ServeError {
     Store(#[from] StoreError),
     /// A port can't be listened on.
     #[error(
-        "can't listen on {address} ({source}): stop what listens there, or choose another port with --{flag}"
+        "can't listen on {address} ({source}): stop what listens there, or choose another address with --{flag}"
     )]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: Listen,
         /// The flag that sets it.
         flag: &'static str,
         /// What the system says.
         source: std::io::Error,
+    },
+    /// A certificate or the token file can't be used.
+    #[error("{key}: {problem}")]
+    Security {
+        /// The setting that names it.
+        key: &'static str,
+        /// What is wrong.
+        problem: String,
     },
     /// The machine or the process failed us.
     #[error("{0}")]
@@ -95,6 +105,7 @@ impl ServeError {
         match self {
             Self::Store(_) => exit::UNFIT,
             Self::Listen { .. } => exit::UNAVAILABLE,
+            Self::Security { .. } => exit::USAGE,
             Self::Internal(_) => exit::INTERNAL,
         }
     }
@@ -118,16 +129,31 @@ async fn serve(config: &Config, filter: Filter, reread: impl Fn() -> Settings) -
     let metrics = metrics::start().map_err(internal)?;
     let mut ends = Ends::new()?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(internal)?;
-    let grpc = listen(config.listen, "listen")?;
-    let http = match config.http_listen {
-        Some(address) => Some(listen(address, "http-listen")?),
-        None => None,
-    };
+    let secrets = Secrets::read(&config.security)?;
+    let files = secrets.reloads.clone();
+    let refused = |address: Listen, flag| move |source| ServeError::Listen { address, flag, source };
+    let grpc = config.listen.bind().await.map_err(refused(config.listen.clone(), "listen"))?;
+    let http = config
+        .http_listen
+        .map(|address| listen::tcp(address).map_err(refused(Listen::Tcp(address), "http-listen")));
+    let http = http.transpose()?;
     let store = open_store(config).await?;
-    let running = Running::start(config, store.clone(), metrics, grpc, http).await?;
-    tracing::info!(listen = %config.listen, http = ?config.http_listen, version = build::LINE, "started");
+    let running = Running::start(config, store.clone(), metrics, secrets, grpc, http).await?;
+    let Security { tls, tokens, .. } = &config.security;
+    tracing::info!(
+        listen = %config.listen,
+        http = ?config.http_listen,
+        tls = tls.is_some(),
+        client_certificates = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
+        tokens = tokens.is_some(),
+        version = build::LINE,
+        "started"
+    );
+    if !config.listen.is_private() && (tls.is_none() || tokens.is_none()) {
+        tracing::warn!("insecure: whoever reaches the port can listen in, or see, change and end jobs");
+    }
     supervisor::ready();
-    let mut reload = Reload::new(reread, settings, config.clone(), running.parts(filter));
+    let mut reload = Reload::new(reread, settings, config.clone(), running.parts(filter, files));
     let refused = loop {
         tokio::select! {
             () = ends.wait() => break None,
@@ -162,6 +188,7 @@ struct Running {
     trainers: Arc<Semaphore>,
     /// RPCs that have not ended.
     under_way: TaskTracker,
+    audit: Audit,
     reporting: JoinHandle<()>,
     grpc: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -171,12 +198,13 @@ impl Running {
         config: &Config,
         store: Arc<dyn JobStore>,
         metrics: PrometheusHandle,
-        grpc: TcpListener,
+        secrets: Secrets,
+        grpc: Listener,
         http: Option<TcpListener>,
     ) -> Result<Self, ServeError> {
         let limits = &config.limits;
         let bounds = Bounds { jobs: limits.max_jobs, mailbox: limits.mailbox, idle: limits.idle };
-        let registry = Registry::new(store.clone(), Clock::start(), bounds);
+        let registry = Registry::audited(store.clone(), Clock::start(), bounds, secrets.audit.clone());
         let draining = CancellationToken::new();
         tokio::spawn(disk::measure(config.data_dir.clone()));
         let counted = registry.clone();
@@ -195,26 +223,51 @@ impl Running {
             page_bytes: limits.max_message.min(LEAST_MESSAGE) / 2,
         };
         let under_way = TaskTracker::new();
-        let router =
-            services(edge, store.clone(), limits, requests.clone(), under_way.clone())?.add_service(health);
+        let guard = Guard::new(secrets.tokens.clone(), secrets.audit.clone());
+        let services = services(
+            edge,
+            store.clone(),
+            limits,
+            requests.clone(),
+            &guard,
+            &secrets.audit,
+            under_way.clone(),
+        );
+        let router = services?.add_service(health);
         let greeting = Patience::Greeting(PREFACE, GREETING_TIME);
-        let incoming = Connections::new(grpc, places(limits.max_connections), greeting).into_stream();
+        let incoming = Connections::new(grpc, places(limits.max_connections), greeting);
+        let incoming = incoming.over(secrets.certificate).into_stream();
+        tokio::spawn(secrets.reloads.clone().watch());
         let end = draining.clone().cancelled_owned();
         tokio::spawn(probes.clone().beat());
         if let Some(listener) = http {
-            let connections =
-                Connections::new(listener, MAX_HTTP_CONNECTIONS, Patience::Always(HTTP_SILENCE));
+            let connections = Connections::new(
+                Listener::Tcp(listener),
+                MAX_HTTP_CONNECTIONS,
+                Patience::Always(HTTP_SILENCE),
+            );
             tokio::spawn(axum::serve(connections, probes.clone().routes()).into_future());
         }
         let reporting = tokio::spawn(probes.keep_reporting(reporter));
         let grpc = tokio::spawn(router.serve_with_incoming_shutdown(incoming, end));
-        Ok(Self { registry, store, draining, requests, trainers, under_way, reporting, grpc })
+        Ok(Self {
+            registry,
+            store,
+            draining,
+            requests,
+            trainers,
+            under_way,
+            audit: secrets.audit,
+            reporting,
+            grpc,
+        })
     }
 
     /// What can change while it runs.
-    fn parts(&self, filter: Filter) -> Parts {
+    fn parts(&self, filter: Filter, files: Reloads) -> Parts {
         let Self { registry, requests, trainers, .. } = self;
-        Parts { filter, registry: registry.clone(), requests: requests.clone(), trainers: trainers.clone() }
+        let (registry, requests, trainers) = (registry.clone(), requests.clone(), trainers.clone());
+        Parts { filter, files, registry, requests, trainers }
     }
 
     /// Takes no more requests, finishes those that were taken, and closes the store.
@@ -228,20 +281,40 @@ impl Running {
             Err(_) => tracing::debug!("a client keeps its connection open; nothing is under way on it"),
         }
         self.registry.close().await;
+        self.audit.flush().await;
         self.store.close().await;
         Ok(())
     }
 }
 
-fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
-    let listening = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // A server that has just ended does not keep the port.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    listening().map_err(|source| ServeError::Listen { address, flag, source })
+/// What the listener and the guard go by, and what makes it anew.
+struct Secrets {
+    certificate: Option<Arc<Live<Arc<rustls::ServerConfig>>>>,
+    tokens: Option<Arc<Live<Tokens>>>,
+    reloads: Reloads,
+    audit: Audit,
+}
+
+impl Secrets {
+    fn read(security: &Security) -> Result<Self, ServeError> {
+        let mut reloads = Reloads::default();
+        let certificate = security.tls.clone().map(|files| {
+            Live::start("certificate", files.paths(), move || files.read().map_err(|error| error.to_string()))
+        });
+        let unusable = |key| move |problem| ServeError::Security { key, problem };
+        let certificate = certificate.transpose().map_err(unusable("tls_cert"))?.map(Arc::new);
+        let tokens = security.tokens.clone().map(|path| {
+            Live::start("tokens", vec![path.clone()], move || {
+                Tokens::read(&path).map_err(|error| error.to_string())
+            })
+        });
+        let tokens = tokens.transpose().map_err(unusable("tokens"))?.map(Arc::new);
+        certificate.iter().for_each(|part| reloads.add(part.clone()));
+        tokens.iter().for_each(|part| reloads.add(part.clone()));
+        let audit = Audit::start(security.audit.clone());
+        let audit = audit.map_err(|error| unusable("audit")(error.to_string()))?;
+        Ok(Self { certificate, tokens, reloads, audit })
+    }
 }
 
 async fn open_store(config: &Config) -> Result<Arc<LateStore>, StoreError> {
@@ -262,13 +335,15 @@ fn services(
     store: Arc<dyn JobStore>,
     limits: &Limits,
     requests: Arc<Semaphore>,
+    guard: &Guard,
+    audit: &Audit,
     under_way: TaskTracker,
 ) -> Result<Router<Stack<RpcLayer, Identity>>, ServeError> {
     let bytes = limits.max_message;
     let jobs = JobServiceServer::new(Jobs::new(edge.clone()))
         .max_decoding_message_size(bytes)
         .max_encoding_message_size(bytes);
-    let stores = StoreServiceServer::new(Stores::new(edge.clone(), store));
+    let stores = StoreServiceServer::new(Stores::new(edge.clone(), store, audit.clone()));
     let trainers = TrainerServiceServer::new(Trainers::new(edge))
         .max_decoding_message_size(bytes)
         .max_encoding_message_size(bytes);
@@ -285,9 +360,9 @@ fn services(
         .initial_stream_window_size(Some(STREAM_WINDOW))
         .initial_connection_window_size(Some(CONNECTION_WINDOW))
         .layer(RpcLayer::new(under_way))
-        .add_service(layer_fn(|service| layers.around(service)).named_layer(jobs))
-        .add_service(layer_fn(|service| layers.around(service)).named_layer(trainers))
-        .add_service(layer_fn(|service| layers.around(service)).named_layer(stores))
+        .add_service(layer_fn(|service| guard.around(layers.around(service))).named_layer(jobs))
+        .add_service(layer_fn(|service| guard.around(layers.around(service))).named_layer(trainers))
+        .add_service(layer_fn(|service| guard.around(layers.around(service))).named_layer(stores))
         .add_service(reflection().build_v1().map_err(internal)?)
         .add_service(reflection().build_v1alpha().map_err(internal)?))
 }

@@ -40,9 +40,9 @@ class Server:
         self._log = directory / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *flags: object) -> None:
         command = [str(server_binary()), "serve", "--listen", self.address, "--http-listen", "off"]
-        command += ["--data-dir", str(self._store)]
+        command += ["--data-dir", str(self._store), *map(str, flags)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stderr=log, stdout=log)
         deadline = time.monotonic() + 30

@@ -19,8 +19,13 @@ pub struct Ran {
 
 /// `autolrs ARGS`, run to its end.
 pub async fn autolrs<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Ran {
+    autolrs_as(args, &[]).await
+}
+
+/// The same with these environment variables.
+pub async fn autolrs_as<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>, env: &[(&str, &str)]) -> Ran {
     let mut command = Command::new(binary());
-    command.args(args);
+    command.args(args).envs(env.iter().copied());
     tokio::task::spawn_blocking(move || finish(&mut command)).await.expect("it ends")
 }
 

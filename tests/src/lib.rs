@@ -6,6 +6,8 @@ pub mod command;
 pub mod jobs;
 pub mod manager;
 pub mod proxy;
+pub mod rpcs;
+pub mod security;
 pub mod server;
 pub mod sim;
 pub mod story;

@@ -1,6 +1,8 @@
 //! The real server as a process of its own, which can be killed.
 
-use autolrs_proto::v1::{job_service_client::JobServiceClient, trainer_service_client::TrainerServiceClient};
+use autolrs_proto::v1::{
+    ListJobsRequest, job_service_client::JobServiceClient, trainer_service_client::TrainerServiceClient,
+};
 use std::{
     fs::OpenOptions,
     hash::{BuildHasher, RandomState},
@@ -20,6 +22,8 @@ const ATTEMPTS: usize = 1500;
 pub struct Server {
     /// Where it listens for gRPC.
     pub address: SocketAddr,
+    /// Where it listens instead, `unix:/path` say.
+    pub listen: Option<String>,
     /// Where it serves metrics and probes.
     pub http: SocketAddr,
     data: TempDir,
@@ -32,6 +36,8 @@ pub struct Server {
     pub env: Vec<(String, String)>,
     /// Where its log goes; none: nowhere.
     pub log: Option<PathBuf>,
+    /// Whether it wants TLS or a token: then its probe tells when it is ready.
+    pub secured: bool,
     /// How many files it may open; none: as many as the tests may.
     pub open_files: Option<u64>,
 }
@@ -53,7 +59,19 @@ impl Server {
     pub fn prepare(data: TempDir) -> Self {
         let (address, http) = (lasting_address(), free_address());
         let (flags, env) = (Vec::new(), Vec::new());
-        Self { address, http, data, store: None, child: None, flags, env, log: None, open_files: None }
+        Self {
+            address,
+            listen: None,
+            http,
+            data,
+            store: None,
+            child: None,
+            flags,
+            env,
+            log: None,
+            secured: false,
+            open_files: None,
+        }
     }
 
     /// Starts a server with these arguments beyond those that say where.
@@ -86,8 +104,9 @@ impl Server {
 
     /// The command that starts it.
     pub fn command(&self) -> Command {
-        let mut command =
-            serve(self.address, &self.http.to_string(), self.store.as_deref().unwrap_or(self.data.path()));
+        let listen = self.listen.clone().unwrap_or_else(|| self.address.to_string());
+        let store = self.store.as_deref().unwrap_or(self.data.path());
+        let mut command = serve_at(&listen, &self.http.to_string(), store);
         command.args(&self.flags);
         if let Some(files) = self.open_files {
             command = limited(&command, files);
@@ -180,12 +199,19 @@ impl Server {
         TrainerServiceClient::new(self.channel())
     }
 
+    async fn is_ready(&self) -> bool {
+        tokio::net::TcpStream::connect(self.http).await.is_ok() && self.probe("/readyz").await.0 == 200
+    }
+
     async fn reach(&mut self) {
         for _ in 0..ATTEMPTS {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().expect("a status"));
             assert!(ended.is_none(), "the server ended: {ended:?}");
-            let request = autolrs_proto::v1::ListJobsRequest::default();
-            if self.jobs().list_jobs(request).await.is_ok() {
+            if self.secured {
+                if self.is_ready().await {
+                    return;
+                }
+            } else if self.jobs().list_jobs(ListJobsRequest::default()).await.is_ok() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -205,10 +231,14 @@ impl Drop for Server {
 
 /// The command that starts a server. `http`: where it serves metrics and probes, or `off`.
 pub fn serve(address: SocketAddr, http: &str, data: &Path) -> Command {
+    serve_at(&address.to_string(), http, data)
+}
+
+fn serve_at(listen: &str, http: &str, data: &Path) -> Command {
     let mut command = Command::new(binary());
     command
         .arg("serve")
-        .args(["--listen", &address.to_string()])
+        .args(["--listen", listen])
         .args(["--http-listen", http])
         .arg("--data-dir")
         .arg(data)

@@ -1,7 +1,7 @@
 //! The trainer's own request to end its job in order.
 
 use super::{Shared, link::Link};
-use crate::error::Error;
+use crate::{endpoint::EndpointConfig, error::Error};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Training stands still for no longer than this.
@@ -27,13 +27,12 @@ fn request_id() -> String {
 
 /// Whom to ask, and as whom.
 pub(crate) struct Caller {
-    pub(crate) server: String,
+    pub(crate) endpoint: EndpointConfig,
     pub(crate) job: String,
-    pub(crate) token: Option<String>,
 }
 
 impl Caller {
     fn link(&self) -> Result<Link, Error> {
-        Link::new(&self.server, &self.job, self.token.as_deref())
+        Link::new(self.endpoint.clone(), &self.job)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{holder, status::Failure};
 use crate::{
+    endpoint::EndpointConfig,
     error::Error,
     session::Refused,
     wire::{self, Unreadable},
@@ -18,7 +19,7 @@ use std::{future::Future, time::Duration};
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
-    transport::{Channel, ClientTlsConfig, Endpoint},
+    transport::{Channel, Endpoint},
 };
 use tower::retry::backoff::{Backoff, ExponentialBackoff};
 
@@ -26,16 +27,13 @@ use tower::retry::backoff::{Backoff, ExponentialBackoff};
 const FAILURES_BEFORE_RECONNECT: u32 = 2;
 /// A server that asks for more is not believed.
 const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(60);
-/// Below the 60 s after which load balancers drop a silent connection.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a channel is made; it connects with its first call.
 pub(super) type Connect = Box<dyn Fn(&Endpoint) -> Channel + Send + Sync>;
 
 /// The connection to the server.
 pub(super) struct Link {
-    server: String,
+    config: EndpointConfig,
     job: String,
     endpoint: Endpoint,
     connect: Connect,
@@ -69,21 +67,16 @@ pub(super) struct Ask {
 
 impl Link {
     /// Checks the address and the token; connects with the first call. Must be made inside a runtime.
-    pub(super) fn new(server: &str, job: &str, token: Option<&str>) -> Result<Self, Error> {
-        let endpoint = endpoint(server)?;
-        if token.is_some() && !is_private(&endpoint) {
-            return Err(Error::InsecureToken(server.to_owned()));
-        }
-        let token = token.map(|token| format!("Bearer {token}").parse()).transpose();
+    pub(super) fn new(config: EndpointConfig, job: &str) -> Result<Self, Error> {
         Ok(Self {
-            server: server.to_owned(),
             job: job.to_owned(),
-            endpoint,
+            endpoint: config.endpoint()?,
             connect: Box::new(Endpoint::connect_lazy),
-            token: token.map_err(|_| Error::Unauthenticated("it has characters that no token has".into()))?,
+            token: config.authorization()?,
             channel: None,
             failures: 0,
             retry_delay: Duration::ZERO,
+            config,
         })
     }
 
@@ -174,14 +167,18 @@ impl Link {
     }
 
     fn failed(&mut self, status: &Status) -> Failure {
-        let failure = Failure::new(status, &self.server, &self.job);
+        let failure = Failure::new(status, &self.config.server, &self.job);
         self.retry_delay = failure.retry_delay.unwrap_or_default().min(LONGEST_RETRY_DELAY);
-        if failure.reason.is_none() && failure.error.is_transient() {
+        if failure.reason.is_none() && failure.error.is_of_the_connection() {
             self.failures += 1;
         }
         if self.failures >= FAILURES_BEFORE_RECONNECT || failure.reason == Some(ErrorReason::Draining) {
             self.failures = 0;
             self.channel = None;
+            // A certificate may have been replaced meanwhile; files that are broken now may be whole the next time.
+            if let Ok(endpoint) = self.config.endpoint() {
+                self.endpoint = endpoint;
+            }
         }
         failure
     }
@@ -209,58 +206,4 @@ impl Link {
 
 fn unreadable(error: Unreadable) -> Error {
     Error::Unreadable(error.to_string())
-}
-
-fn endpoint(server: &str) -> Result<Endpoint, Error> {
-    let bad = |detail: String| Error::BadAddress { address: server.to_owned(), detail };
-    let endpoint = Endpoint::from_shared(server.to_owned()).map_err(|error| bad(error.to_string()))?;
-    let endpoint = match endpoint.uri().scheme_str() {
-        _ if server.starts_with("unix:") => endpoint,
-        Some("http") => endpoint,
-        Some("https") => {
-            let roots = ClientTlsConfig::new().with_native_roots();
-            endpoint.tls_config(roots).map_err(|error| bad(error.to_string()))?
-        }
-        _ => return Err(bad("it begins with none of http://, https://, unix:".into())),
-    };
-    Ok(endpoint
-        .user_agent(concat!("autolrs-client/", env!("CARGO_PKG_VERSION")))
-        .map_err(|error| bad(error.to_string()))?
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .keep_alive_while_idle(true))
-}
-
-/// Whether nobody else can read what is sent.
-fn is_private(endpoint: &Endpoint) -> bool {
-    let uri = endpoint.uri();
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    uri.scheme_str() != Some("http") || loopback
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_token_is_not_sent_in_the_clear() {
-        let link = |server| Link::new(server, "job", Some("alrs_1_x")).err();
-        for server in ["http://10.0.0.1:7461", "http://box:7461", "http://127.0.0.1.evil.example:1"] {
-            assert_eq!(link(server), Some(Error::InsecureToken(server.into())));
-        }
-        for server in ["http://127.0.0.1:7461", "http://localhost:1", "http://[::1]:1", "https://box:7461"] {
-            assert_eq!(link(server), None, "{server}");
-        }
-        assert!(Link::new("http://10.0.0.1:7461", "job", None).is_ok());
-    }
-
-    #[tokio::test]
-    async fn an_address_that_can_not_be_used_is_named() {
-        for server in ["", "box:7461", "ftp://box:7461", "http://"] {
-            let error = Link::new(server, "job", None).err();
-            assert!(matches!(error, Some(Error::BadAddress { .. })), "{server}: {error:?}");
-        }
-    }
 }

@@ -51,7 +51,7 @@ async fn start(
     config: &SessionConfig,
     span: Span,
 ) -> Result<(Arc<Shared>, Option<impl Future<Output = ()> + use<>>), Error> {
-    let connect = |config: &SessionConfig| Link::new(&config.server, &config.job, config.token.as_deref());
+    let connect = |config: &SessionConfig| Link::new(config.into(), &config.job);
     let (machine, link) = open::open(config, connect).instrument(span.clone()).await?;
     let trace = Trace::new(span, &machine);
     let shared = Arc::new(Shared::new(machine, config, trace));

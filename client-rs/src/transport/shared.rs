@@ -73,11 +73,7 @@ impl Shared {
             closing: watch::Sender::new(false),
             on_outage: config.on_outage,
             decision_timeout: config.decision_timeout,
-            caller: Caller {
-                server: config.server.clone(),
-                job: config.job.clone(),
-                token: config.token.clone(),
-            },
+            caller: Caller { endpoint: config.into(), job: config.job.clone() },
             pid: std::process::id(),
         }
     }
@@ -102,7 +98,7 @@ impl Shared {
             return Ok(state.machine.done().is_none());
         }
         Err(state.last_error.clone().unwrap_or_else(|| Error::ServerUnavailable {
-            server: self.caller.server.clone(),
+            server: self.caller.endpoint.server.clone(),
             detail: "this trainer has none and goes on alone".into(),
         }))
     }
@@ -162,7 +158,7 @@ impl Shared {
         state.waiting_since = None;
         if self.on_outage == OnOutage::Raise {
             return Err(state.last_error.clone().unwrap_or_else(|| Error::ServerUnavailable {
-                server: self.caller.server.clone(),
+                server: self.caller.endpoint.server.clone(),
                 detail: format!("no directive within {} s", self.decision_timeout.as_secs_f32()),
             }));
         }

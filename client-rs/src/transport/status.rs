@@ -1,11 +1,15 @@
 //! The server's errors as ours: the one place that reads `google.rpc` details.
 
 use super::holder;
-use crate::{error::Error, session::Refused};
+use crate::{endpoint, error::Error, session::Refused};
 use autolrs_proto::{ERROR_DOMAIN, v1::ErrorReason};
 use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+
+/// What to do when a secure connection is closed before the answer.
+const CERTIFICATE_PERHAPS: &str = ". If it asks for clients' certificates, give one of an authority that it trusts, with its \
+                                   key (AUTOLRS_CERT and AUTOLRS_KEY)";
 
 /// Why a call failed.
 pub(super) struct Failure {
@@ -24,7 +28,10 @@ impl Failure {
         let metadata = info.map(|info| info.metadata).unwrap_or_default();
         let error = match reason {
             Some(reason) => by_reason(reason, status, server, job, &metadata),
-            None => by_code(status, server, job),
+            None => match endpoint::tls_problem(status) {
+                Some(detail) => Error::Tls { server: server.to_owned(), detail },
+                None => by_code(status, server, job),
+            },
         };
         let retry_delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
         Self { reason, error, retry_delay, code: status.code() }
@@ -80,6 +87,10 @@ fn by_reason(
         ErrorReason::LimitReached => Error::LimitReached(message),
         ErrorReason::StoreUnavailable | ErrorReason::Draining => unavailable(server, message),
         ErrorReason::JobDamaged => Error::JobDamaged(message),
+        ErrorReason::TokenMissing | ErrorReason::TokenUnknown | ErrorReason::TokenExpired => {
+            Error::Unauthenticated(message)
+        }
+        ErrorReason::RoleTooLow | ErrorReason::WrongTenant => Error::PermissionDenied(message),
         ErrorReason::StopMismatch
         | ErrorReason::UnknownDirective
         | ErrorReason::StageNotFound
@@ -106,6 +117,10 @@ fn by_code(status: &Status, server: &str, job: &str) -> Error {
         Code::Unimplemented => Error::Refused(format!(
             "it does not know this call, it may be older than this client ({message})"
         )),
+        // The certificate that a server asks for is missed after the greeting: all that is left of it is this.
+        Code::Cancelled | Code::Unknown if server.starts_with("https") => {
+            unavailable(server, format!("{message}: the connection was closed{CERTIFICATE_PERHAPS}"))
+        }
         // The transport reports its own failures as UNAVAILABLE, UNKNOWN, INTERNAL or CANCELLED.
         _ => unavailable(server, message),
     }

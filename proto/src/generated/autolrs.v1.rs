@@ -668,6 +668,40 @@ pub enum ErrorReason {
     ///    "metadata": { "job": "resnet50", "detail": "it cools down" } }
     /// ```
     BudgetFixed = 19,
+    /// UNAUTHENTICATED. The server asks for a token and the request has none in its metadata "authorization"
+    /// ("Bearer alrs\_..."). Get one from whoever runs the server.
+    ///
+    /// ```text
+    /// { "reason": "TOKEN_MISSING", "domain": "autolrs.dev", "metadata": {} }
+    /// ```
+    TokenMissing = 20,
+    /// UNAUTHENTICATED. The token is none of this server's: mistyped, revoked, or of another server. A stream whose token
+    /// is revoked ends with it.
+    ///
+    /// ```text
+    /// { "reason": "TOKEN_UNKNOWN", "domain": "autolrs.dev", "metadata": {} }
+    /// ```
+    TokenUnknown = 21,
+    /// UNAUTHENTICATED. The token is too old. Get a new one. A stream whose token expires ends with it.
+    ///
+    /// ```text
+    /// { "reason": "TOKEN_EXPIRED", "domain": "autolrs.dev", "metadata": {} }
+    /// ```
+    TokenExpired = 22,
+    /// PERMISSION_DENIED. The token's role is too low for this method. Roles are read \< write \< admin.
+    ///
+    /// ```text
+    /// { "reason": "ROLE_TOO_LOW", "domain": "autolrs.dev",
+    ///    "metadata": { "method": "DeleteJob", "needed": "admin", "role": "write" } }
+    /// ```
+    RoleTooLow = 23,
+    /// PERMISSION_DENIED. The method is about a tenant's jobs and the token is of the tenant "\*", which has none; or it is
+    /// about the whole server and the token is of a tenant. `needed` is the tenant to have a token of.
+    ///
+    /// ```text
+    /// { "reason": "WRONG_TENANT", "domain": "autolrs.dev", "metadata": { "method": "Backup", "needed": "*" } }
+    /// ```
+    WrongTenant = 24,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -696,6 +730,11 @@ impl ErrorReason {
             Self::JobNotEnded => "ERROR_REASON_JOB_NOT_ENDED",
             Self::UpdateInSearch => "ERROR_REASON_UPDATE_IN_SEARCH",
             Self::BudgetFixed => "ERROR_REASON_BUDGET_FIXED",
+            Self::TokenMissing => "ERROR_REASON_TOKEN_MISSING",
+            Self::TokenUnknown => "ERROR_REASON_TOKEN_UNKNOWN",
+            Self::TokenExpired => "ERROR_REASON_TOKEN_EXPIRED",
+            Self::RoleTooLow => "ERROR_REASON_ROLE_TOO_LOW",
+            Self::WrongTenant => "ERROR_REASON_WRONG_TENANT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -721,6 +760,11 @@ impl ErrorReason {
             "ERROR_REASON_JOB_NOT_ENDED" => Some(Self::JobNotEnded),
             "ERROR_REASON_UPDATE_IN_SEARCH" => Some(Self::UpdateInSearch),
             "ERROR_REASON_BUDGET_FIXED" => Some(Self::BudgetFixed),
+            "ERROR_REASON_TOKEN_MISSING" => Some(Self::TokenMissing),
+            "ERROR_REASON_TOKEN_UNKNOWN" => Some(Self::TokenUnknown),
+            "ERROR_REASON_TOKEN_EXPIRED" => Some(Self::TokenExpired),
+            "ERROR_REASON_ROLE_TOO_LOW" => Some(Self::RoleTooLow),
+            "ERROR_REASON_WRONG_TENANT" => Some(Self::WrongTenant),
             _ => None,
         }
     }

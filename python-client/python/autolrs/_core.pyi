@@ -37,6 +37,7 @@ class Session:
         *,
         server: str,
         token: str | None,
+        ca: str | None,
         job: str,
         spec: Mapping[str, object],
         resume: bytes | None,

@@ -153,6 +153,7 @@ class Follower(ABC):
         return _core.Session(
             server=request.server,
             token=request.token,
+            ca=request.ca,
             job=request.job,
             spec=request.spec,
             resume=resume,

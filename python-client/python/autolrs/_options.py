@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from autolrs._spec import ON_OUTAGE, OptionValue, Request, describe, job_name, server_address, token_of
+from autolrs._spec import ON_OUTAGE, OptionValue, Request, describe, job_name, path_of, server_address, token_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack as Unpack
@@ -27,8 +28,11 @@ class Options(TypedDict, total=False):
     job : str, optional
         Name of the run, `[a-z0-9]([a-z0-9._-]{0,62})`; default `<script>-<time>`. Name a run to resume it.
     server, token : str, optional
-        Address and bearer token of the service; default AUTOLRS_SERVER (else 127.0.0.1:7461) and
-        AUTOLRS_TOKEN.
+        Address (http://, https:// or unix:/path) and bearer token of the service; default AUTOLRS_SERVER
+        (else 127.0.0.1:7461) and AUTOLRS_TOKEN.
+    ca : path, optional
+        With https://: a PEM file with the authorities that may have signed the server's certificate; default
+        AUTOLRS_CA, else the system's. AUTOLRS_CERT and AUTOLRS_KEY are for a server that asks for a client's.
     policy : str
         "scan" (default: searches once, holds, cools down), "staged" (searches again and again, for runs whose
         best LR drifts), "paper" (AutoLRS as published), or a plain schedule: "constant", "cosine",
@@ -61,6 +65,7 @@ class Options(TypedDict, total=False):
     job: str | None
     server: str | None
     token: str | None
+    ca: str | os.PathLike[str] | None
     policy: str
     options: Mapping[str, OptionValue] | None
     seed: int
@@ -106,6 +111,7 @@ def request_of(
     return Request(
         server=server_address(options.get("server")),
         token=token_of(options.get("token")),
+        ca=path_of(options.get("ca")),
         job=resume["job"] if resume is not None and name is None else job_name(name),
         spec=describe(
             total_steps=total_steps,

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Union
 
@@ -33,7 +33,8 @@ class Request:
     """Everything that opening a session needs, except a checkpoint."""
 
     server: str
-    token: str | None
+    token: str | None = field(repr=False)
+    ca: str | None
     job: str
     spec: Mapping[str, object]
     on_outage: str
@@ -48,12 +49,17 @@ class Request:
 def server_address(server: str | None) -> str:
     """The server's URL: the argument, else the environment, else where `autolrs serve` listens by default."""
     address = server or os.environ.get(ENV_SERVER) or DEFAULT_SERVER
-    return address if "://" in address else f"http://{address}"
+    return address if "://" in address or address.startswith("unix:") else f"http://{address}"
 
 
 def token_of(token: str | None) -> str | None:
     """The bearer token, from the argument or the environment; None sends none."""
     return token or os.environ.get(ENV_TOKEN) or None
+
+
+def path_of(path: str | os.PathLike[str] | None) -> str | None:
+    """A path as text; None for none."""
+    return None if path is None else os.fspath(path)
 
 
 def job_name(job: str | None) -> str:

@@ -8,6 +8,7 @@ use super::{
     rows,
 };
 use crate::{
+    audit::Action as Entry,
     error::Error,
     store::{
         RowWrite, StoreError,
@@ -19,6 +20,7 @@ use autolrs_core::{
     job::{Ack, Admitted, Answer, Cancel, Event, Finish, Job, Open, Opened, Report, Row, Update},
     spec::{JobSpec, ResolvedSpec},
 };
+use serde_json::json;
 use std::time::Instant;
 use tracing::{Instrument, field};
 
@@ -50,6 +52,7 @@ impl Actor {
             }
             tracing::info!(job = %self.key, policy = resolved.policy_name(), "job created");
             metrics::job_created(resolved.policy_name());
+            self.audit_as(Entry::Create, json!({ "policy": resolved.policy_name() })).await;
             return self.present().await;
         }
         Err(self.raced())
@@ -118,15 +121,16 @@ impl Actor {
         }
         self.held = Held::Absent;
         tracing::info!(job = %self.key, "job deleted");
+        self.audit_as(Entry::Delete, json!({})).await;
         Ok(())
     }
 
     /// The answer to an event: durable before it is visible. `edit` changes the spec as it was asked for.
     async fn judge(&mut self, event: Event, edit: Edit) -> Result<Answer, Error> {
         for _ in 0..MAX_RACES {
-            let event = self.prepare(event.clone()).await?;
+            let prepared = self.prepare(event.clone()).await?;
             let started = Instant::now();
-            let admitted = self.admit(event).await?;
+            let admitted = self.admit(prepared).await?;
             if !admitted.must_store() {
                 return Ok(self.load().await?.snapshot.job.apply(admitted).answer);
             }
@@ -152,6 +156,7 @@ impl Actor {
                 Err(error) => return Err(from_store(&self.key, error)),
                 Ok(()) => {
                     decision.stored();
+                    self.audit(&event, &effects).await;
                     return Ok(effects.answer);
                 }
             }

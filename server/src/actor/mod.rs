@@ -3,6 +3,7 @@
 //! again and the same event is judged again.
 
 mod asked;
+mod audited;
 mod check;
 mod differences;
 mod judge;
@@ -18,6 +19,8 @@ pub use self::{
 pub(crate) use loaded::from_store;
 
 use crate::{
+    audit::Audit,
+    auth::By,
     clock::Clock,
     error::Error,
     registry::census::Standing,
@@ -83,6 +86,13 @@ pub enum Message {
     Listen(Reply<(Ack, watch::Receiver<Signal>)>),
 }
 
+/// A message and who has sent it.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    pub(crate) by: By,
+    pub(crate) message: Message,
+}
+
 /// What is in memory.
 #[derive(Debug)]
 enum Held {
@@ -104,18 +114,22 @@ pub struct Actor {
     held: Held,
     signal: watch::Sender<Signal>,
     mark: watch::Sender<Mark>,
+    audit: Audit,
+    /// Who has sent the message that is handled.
+    by: By,
 }
 
 impl Actor {
     /// An owner that has not loaded its job yet.
-    pub fn new(key: JobKey, store: Arc<dyn JobStore>, clock: Clock) -> Self {
+    pub fn new(key: JobKey, store: Arc<dyn JobStore>, clock: Clock, audit: Audit) -> Self {
         let (signal, mark) = (watch::Sender::new(Signal::default()), watch::Sender::new(Mark::default()));
-        Self { key, store, clock, held: Held::Nothing, signal, mark }
+        Self { key, store, clock, held: Held::Nothing, signal, mark, audit, by: By::default() }
     }
 
     /// Does what a message asks and answers it. A caller that no longer waits changes nothing.
-    pub async fn handle(&mut self, message: Message) {
-        match message {
+    pub(crate) async fn handle(&mut self, letter: Letter) {
+        self.by = letter.by;
+        match letter.message {
             Message::Create(specs, reply) => answer(reply, self.create(specs.0, specs.1).await),
             Message::Open(open, reply) => answer(reply, self.open(open.0, open.1).await),
             Message::Report(report, reply) => answer(reply, self.report(report).await),

@@ -1,13 +1,13 @@
 //! What `autolrs jobs` asks of a server.
 
-use super::client::{ClientError, Target};
+use super::client::{ClientError, Line, Target};
 use autolrs_proto::v1::{
     CancelJobRequest, DeleteJobRequest, ExportScheduleRequest, FinishJobRequest, GetJobRequest, Job,
     JobState, ListJobsRequest, ListStagesRequest, Schedule, Stage, Stretch, UpdateJobRequest,
     WatchJobRequest, job_service_client::JobServiceClient,
 };
 use std::time::Duration;
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
 /// Jobs or stages that are asked for at once.
 const PAGE: u32 = 500;
@@ -17,7 +17,7 @@ const ATTEMPTS: u32 = 60;
 /// Time between two of them.
 const PAUSE: Duration = Duration::from_secs(1);
 
-type Client = JobServiceClient<Channel>;
+type Client = JobServiceClient<Line>;
 
 /// All jobs that match the request, page by page.
 pub(super) async fn list(client: &mut Client, mut request: ListJobsRequest) -> Result<Vec<Job>, ClientError> {

@@ -1,12 +1,15 @@
 //! The connection of the commands that ask a running server.
 
 use crate::exit;
+use autolrs_client::{EndpointConfig, Token, tls_problem};
 use autolrs_proto::v1::job_service_client::JobServiceClient;
 use clap::Args;
-use std::time::Duration;
+use std::{fmt, fs, path::PathBuf, time::Duration};
 use tonic::{
     Code, Status,
-    transport::{Channel, Endpoint},
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
 };
 use tonic_types::StatusExt;
 
@@ -17,20 +20,75 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Longest time for one answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(30);
 
-/// Which server.
+/// What the transport says of a connection that was closed before the answer.
+const HUNG_UP: [&str; 2] = ["operation was canceled", "transport error"];
+
+/// A connection that sends the token.
+pub(super) type Line = InterceptedService<Channel, Bearer>;
+
+/// Which server, and how both sides prove who they are.
 #[derive(Debug, Clone, Args)]
 pub struct Target {
-    /// URL of the server.
+    /// URL of the server: http://, https:// or unix:///path.
     #[arg(long, env = "AUTOLRS_SERVER", value_name = "URL", default_value = DEFAULT)]
     pub server: String,
+    /// PEM file with the authorities that may have signed the server's certificate, instead of the system's.
+    #[arg(long, env = "AUTOLRS_CA", value_name = "FILE", hide_env_values = true)]
+    ca: Option<PathBuf>,
+    /// PEM file with this client's certificate, for a server that asks for one.
+    #[arg(long, env = "AUTOLRS_CERT", value_name = "FILE", hide_env_values = true)]
+    cert: Option<PathBuf>,
+    /// PEM file with its key.
+    #[arg(long, env = "AUTOLRS_KEY", value_name = "FILE", hide_env_values = true)]
+    key: Option<PathBuf>,
+    /// File with the token; the token itself may stand in AUTOLRS_TOKEN.
+    #[arg(long, env = "AUTOLRS_TOKEN_FILE", value_name = "FILE", hide_env_values = true)]
+    token_file: Option<PathBuf>,
+    /// Refused: everybody on this machine can read a command line.
+    #[arg(long, hide = true, value_name = "TOKEN")]
+    token: Option<Hidden>,
+}
+
+/// What was given and is not to be seen again.
+#[derive(Clone)]
+struct Hidden;
+
+impl std::str::FromStr for Hidden {
+    type Err = std::convert::Infallible;
+
+    fn from_str(_: &str) -> Result<Self, Self::Err> {
+        Ok(Self)
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// Puts the token into each request.
+#[derive(Clone)]
+pub(super) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
 }
 
 /// Why a command that asks a server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The URL is none.
-    #[error("--server must be a URL such as http://127.0.0.1:7461, is {0:?}")]
-    Url(String),
+    /// The URL, the token or a certificate can't be used.
+    #[error("{0}")]
+    Usage(String),
+    /// The two sides don't trust each other.
+    #[error("no secure connection to the server: {0}")]
+    Tls(String),
     /// The server can't be reached.
     #[error("no server answers at {server} ({reason}): is `autolrs serve` running there?")]
     Unreachable {
@@ -39,6 +97,12 @@ pub enum ClientError {
         /// What the system says.
         reason: String,
     },
+    /// The connection was closed before the answer; the certificate that a server asks for is missed only then.
+    #[error(
+        "the server has closed the connection; if it asks for clients' certificates, give one of an authority that it \
+         trusts with --cert and --key"
+    )]
+    HungUp,
     /// The server refused.
     #[error("{}{}", .0.message(), reason(.0))]
     Refused(Box<Status>),
@@ -57,10 +121,13 @@ impl ClientError {
     /// The exit code; see [`exit`].
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Url(_) => exit::USAGE,
-            Self::Unreachable { .. } | Self::Refused(_) | Self::NotServing(_) | Self::Nothing(_) => {
-                exit::FAILED
-            }
+            Self::Usage(_) => exit::USAGE,
+            Self::Unreachable { .. }
+            | Self::Tls(_)
+            | Self::HungUp
+            | Self::Refused(_)
+            | Self::NotServing(_)
+            | Self::Nothing(_) => exit::FAILED,
             Self::Io(_) => exit::INTERNAL,
         }
     }
@@ -70,17 +137,22 @@ impl ClientError {
     /// Whether the server may be back soon.
     pub(super) fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::HungUp => true,
             // The transport says UNKNOWN when a connection breaks.
             Self::Refused(status) => matches!(status.code(), Code::Unavailable | Code::Unknown),
-            Self::Url(_) | Self::NotServing(_) | Self::Nothing(_) | Self::Io(_) => false,
+            Self::Usage(_) | Self::Tls(_) | Self::NotServing(_) | Self::Nothing(_) | Self::Io(_) => false,
         }
     }
 }
 
 impl From<Status> for ClientError {
     fn from(status: Status) -> Self {
-        Self::Refused(Box::new(status))
+        // A certificate that a server asks for is missed only after the greeting.
+        match tls_problem(&status) {
+            Some(detail) => Self::Tls(detail),
+            None if HUNG_UP.contains(&status.message()) => Self::HungUp,
+            None => Self::Refused(Box::new(status)),
+        }
     }
 }
 
@@ -95,26 +167,50 @@ impl Target {
         self.server == DEFAULT
     }
 
+    /// The same caller of another server.
+    pub(super) fn at(&self, server: String) -> Self {
+        Self { server, ..self.clone() }
+    }
+
+    /// Where it is and as whom.
+    fn endpoint(&self) -> Result<EndpointConfig, ClientError> {
+        if self.token.is_some() {
+            let detail = "--token would show the token to everybody on this machine: put it into AUTOLRS_TOKEN, or into a \
+                          file that --token-file names";
+            return Err(ClientError::Usage(detail.into()));
+        }
+        let token =
+            match &self.token_file {
+                None => EndpointConfig::from_env().token,
+                Some(path) => Some(Token::from(fs::read_to_string(path).map_err(|error| {
+                    ClientError::Usage(format!("--token-file {}: {error}", path.display()))
+                })?)),
+            };
+        let Self { server, ca, cert, key, .. } = self.clone();
+        Ok(EndpointConfig { server, token, ca, cert, key })
+    }
+
     /// A connection.
     ///
     /// # Errors
-    /// If the URL is none, or nobody answers.
-    pub async fn connect(&self) -> Result<Channel, ClientError> {
-        let endpoint = Endpoint::from_shared(self.server.clone())
-            .map_err(|_| ClientError::Url(self.server.clone()))?
-            .connect_timeout(CONNECT)
-            .timeout(ANSWER);
-        if endpoint.uri().scheme().is_none() {
-            return Err(ClientError::Url(self.server.clone()));
-        }
-        endpoint.connect().await.map_err(|error| self.unreachable(&error))
+    /// If the URL, the token or a certificate can't be used, or nobody answers.
+    pub(super) async fn connect(&self) -> Result<Line, ClientError> {
+        let config = self.endpoint()?;
+        let usage = |error: autolrs_client::Error| ClientError::Usage(error.to_string());
+        let endpoint = config.endpoint().map_err(usage)?.connect_timeout(CONNECT).timeout(ANSWER);
+        let bearer = Bearer(config.authorization().map_err(usage)?);
+        let channel = endpoint.connect().await.map_err(|error| match tls_problem(&error) {
+            Some(detail) => ClientError::Tls(detail),
+            None => self.unreachable(&error),
+        })?;
+        Ok(InterceptedService::new(channel, bearer))
     }
 
     /// A client of `JobService`.
     ///
     /// # Errors
     /// As [`Target::connect`].
-    pub async fn jobs(&self) -> Result<JobServiceClient<Channel>, ClientError> {
+    pub(super) async fn jobs(&self) -> Result<JobServiceClient<Line>, ClientError> {
         Ok(JobServiceClient::new(self.connect().await?))
     }
 

@@ -12,6 +12,7 @@ mod plot;
 pub mod render;
 pub mod simulate;
 pub mod store;
+pub mod token;
 mod watch;
 
 use crate::{
@@ -50,6 +51,9 @@ pub enum Command {
     /// Check, export and import the store of a server that does not run; back up the one of a server that does.
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Make, show and revoke the tokens of a server that asks for them.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Play a job on a synthetic or recorded loss surface, without a server: what its policy would do and what it costs.
     Simulate(simulate::SimulateArgs),
     /// Check that a server, or a client, keeps what the protocol promises.

@@ -34,19 +34,46 @@ pub const KNOBS: &[Knob] = &[
         key: "listen",
         value: "ADDRESS",
         default: "127.0.0.1:7461",
-        help: "Address and port of the gRPC listener",
+        help: "Address and port of the gRPC listener, or `unix:/path` of a socket that only this user may open",
     },
     Knob {
         key: "http_listen",
         value: "ADDRESS",
         default: "127.0.0.1:7462",
-        help: "Address and port of /metrics, /livez and /readyz, or `off`",
+        help: "Address and port of /metrics, /livez and /readyz, or `off`; plain HTTP without a token, no job's name is in it",
     },
     Knob {
         key: "insecure",
         value: "",
         default: "false",
-        help: "Allow listeners beyond loopback although they have neither TLS nor authentication",
+        help: "Allow listeners beyond loopback without TLS, without tokens, or without both",
+    },
+    Knob {
+        key: "tls_cert",
+        value: "FILE",
+        default: "off",
+        help: "PEM file with the certificate of the gRPC listener and its chain; read anew when it changes; or `off`",
+    },
+    Knob { key: "tls_key", value: "FILE", default: "off", help: "PEM file with its private key, or `off`" },
+    Knob {
+        key: "tls_client_ca",
+        value: "FILE",
+        default: "off",
+        help: "PEM file with the authorities of clients' certificates: only clients with one may connect (mTLS); or `off`",
+    },
+    Knob {
+        key: "tokens",
+        value: "FILE",
+        default: "off",
+        help: "The token file, see `autolrs token`: only requests with one of its tokens are answered; read anew when it \
+               changes; or `off`",
+    },
+    Knob {
+        key: "audit",
+        value: "FILE",
+        default: "off",
+        help: "Where a JSON line goes for every decision and every change that somebody asks for, with the token's id: a \
+               file, `stderr`, or `off`",
     },
     Knob {
         key: "data_dir",

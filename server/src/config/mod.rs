@@ -8,6 +8,7 @@ mod sources;
 
 pub use sources::{Origin, Setting};
 
+use crate::{audit::AuditTo, listen::Listen, tls::TlsFiles};
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
@@ -20,9 +21,11 @@ use std::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The gRPC listener.
-    pub listen: SocketAddr,
+    pub listen: Listen,
     /// The plain HTTP listener; none: off.
     pub http_listen: Option<SocketAddr>,
+    /// Who may connect and ask.
+    pub security: Security,
     /// Where the store keeps its files.
     pub data_dir: PathBuf,
     /// Make a store where there is none.
@@ -33,6 +36,17 @@ pub struct Config {
     pub limits: Limits,
     /// Longest time to finish what is under way when the server is told to end.
     pub drain: Duration,
+}
+
+/// Who may connect and ask.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Security {
+    /// TLS of the gRPC listener; none: in the clear.
+    pub tls: Option<TlsFiles>,
+    /// The token file; none: everyone may do everything.
+    pub tokens: Option<PathBuf>,
+    /// Where the audit log goes.
+    pub audit: AuditTo,
 }
 
 /// How to log.

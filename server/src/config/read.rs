@@ -1,13 +1,16 @@
 //! Turns settings (text with an origin) into the typed configuration.
 
-use super::{Config, Limits, LogConfig, LogFormat, Problem, quantity, sources::Setting};
-use crate::telemetry::logs;
+use super::{Config, Limits, LogConfig, LogFormat, Problem, Security, quantity, sources::Setting};
+use crate::{audit::AuditTo, listen::Listen, telemetry::logs, tls::TlsFiles};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
 };
+
+/// What turns something off that would be a path or an address.
+const OFF: &str = "off";
 
 /// The configuration, and what is wrong: a setting that can't be used is replaced by something that can.
 pub(super) fn config(settings: &[Setting]) -> (Config, Vec<Problem>) {
@@ -24,9 +27,12 @@ impl Reader<'_> {
     fn config(&mut self) -> Config {
         let insecure = self.switch("insecure");
         let create_store = self.switch("create_store");
-        let listen = self.address("listen", insecure);
-        let off = self.text("http_listen") == "off";
-        let http_listen = (!off).then(|| self.address("http_listen", insecure));
+        let security = self.security();
+        let listen = self.listen();
+        let http_listen = self.http_listen();
+        if !insecure {
+            self.refuse_open(&listen, http_listen, &security);
+        }
         let data_dir = self.value("data_dir", "the path of a directory", |text| {
             (!text.is_empty()).then(|| PathBuf::from(text))
         });
@@ -36,6 +42,7 @@ impl Reader<'_> {
         Config {
             listen,
             http_listen,
+            security,
             data_dir: data_dir.unwrap_or_default(),
             create_store,
             log,
@@ -76,23 +83,76 @@ impl Reader<'_> {
         }
     }
 
-    fn address(&mut self, key: &'static str, insecure: bool) -> SocketAddr {
-        let what = if key == "listen" {
-            "an address and a port such as 127.0.0.1:7461"
-        } else {
-            "an address and a port such as 127.0.0.1:7462, or off"
-        };
-        let Some(address) = self.value(key, what, |text| text.parse::<SocketAddr>().ok()) else {
-            return (Ipv4Addr::LOCALHOST, 0).into();
-        };
-        if !address.ip().is_loopback() && !insecure {
-            let message = format!(
-                "is beyond loopback ({address}): there is no TLS and no authentication yet, so whoever reaches the \
-                 port can read and end every job; add --insecure if everyone on that network may"
-            );
-            self.problems.push(Problem { key: key.into(), message });
+    fn listen(&mut self) -> Listen {
+        let what = "an address and a port such as 127.0.0.1:7461, or unix:/path";
+        let listen = self.value("listen", what, Listen::parse);
+        listen.unwrap_or_else(|| Listen::Tcp((Ipv4Addr::LOCALHOST, 0).into()))
+    }
+
+    fn http_listen(&mut self) -> Option<SocketAddr> {
+        if self.text("http_listen") == OFF {
+            return None;
         }
-        address
+        let what = "an address and a port such as 127.0.0.1:7462, or off";
+        self.value("http_listen", what, |text| text.parse().ok())
+    }
+
+    fn security(&mut self) -> Security {
+        let [cert, key, client_ca] = ["tls_cert", "tls_key", "tls_client_ca"].map(|key| self.path(key));
+        let tokens = self.path("tokens");
+        if cert.is_some() != key.is_some() {
+            let (there, lacking) =
+                if cert.is_some() { ("tls_cert", "tls_key") } else { ("tls_key", "tls_cert") };
+            self.problem(lacking, format!("is missing: {there} is set, and TLS needs both"));
+        } else if client_ca.is_some() && cert.is_none() {
+            self.problem(
+                "tls_client_ca",
+                "needs tls_cert and tls_key too: there is no mTLS without TLS".into(),
+            );
+        }
+        let tls = cert.zip(key).map(|(cert, key)| TlsFiles { cert, key, client_ca });
+        let audit = match self.path("audit") {
+            None => AuditTo::Off,
+            Some(path) if path.as_os_str() == "stderr" => AuditTo::Stderr,
+            Some(path) => AuditTo::File(path),
+        };
+        Security { tls, tokens, audit }
+    }
+
+    /// Beyond loopback everyone on the network can knock: then it has to be known who does, and nobody may listen in.
+    fn refuse_open(&mut self, listen: &Listen, http_listen: Option<SocketAddr>, security: &Security) {
+        let tls = security.tls.is_none().then_some("TLS (tls_cert and tls_key)");
+        let tokens = security.tokens.is_none().then_some("authentication (tokens)");
+        let lacking: Vec<_> = tls.into_iter().chain(tokens).collect();
+        let lacking = lacking.join(" and ");
+        if lacking.is_empty() {
+            return;
+        }
+        if !listen.is_private() {
+            let message = format!(
+                "is beyond loopback ({listen}) without {lacking}: whoever reaches the port could see, change or end \
+                 jobs; set what is missing, or add --insecure if everyone on that network may"
+            );
+            self.problem("listen", message);
+        }
+        if let Some(address) = http_listen.filter(|address| !address.ip().is_loopback()) {
+            let message = format!(
+                "is beyond loopback ({address}), and the server is without {lacking}: whoever reaches the port could \
+                 see the metrics; set what is missing, or add --insecure if everyone on that network may"
+            );
+            self.problem("http_listen", message);
+        }
+    }
+
+    /// A path; none for `off`.
+    fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        let path = self
+            .value(key, "the path of a file, or off", |text| (!text.is_empty()).then(|| PathBuf::from(text)));
+        path.filter(|path| path.as_os_str() != OFF)
+    }
+
+    fn problem(&mut self, key: &str, message: String) {
+        self.problems.push(Problem { key: key.into(), message });
     }
 
     fn switch(&mut self, key: &'static str) -> bool {

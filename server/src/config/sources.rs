@@ -19,6 +19,10 @@ use toml::{
 const FOREIGN: &[&str] = &[
     "AUTOLRS_SERVER",
     "AUTOLRS_TOKEN",
+    "AUTOLRS_TOKEN_FILE",
+    "AUTOLRS_CA",
+    "AUTOLRS_CERT",
+    "AUTOLRS_KEY",
     "AUTOLRS_CONFIG",
     // The conformance kit gives them to the client that it tries.
     "AUTOLRS_JOB",

@@ -16,7 +16,8 @@ fn keys(error: &ConfigError) -> Vec<&str> {
 #[test]
 fn the_defaults_are_usable() {
     let config = read(&[], &[], "").unwrap();
-    assert_eq!(config.listen, "127.0.0.1:7461".parse().unwrap());
+    assert_eq!(config.listen.to_string(), "127.0.0.1:7461");
+    assert_eq!(config.security, Security::default());
     assert_eq!(config.http_listen, Some("127.0.0.1:7462".parse().unwrap()));
     assert_eq!(config.limits.max_message, 4 << 20);
 }
@@ -97,6 +98,35 @@ fn beyond_loopback_only_if_insecure() {
     assert_eq!(keys(&error), ["listen", "http_listen"]);
     assert!(error.to_string().contains("--insecure"));
     assert!(read(&[("listen", "0.0.0.0:1"), ("http_listen", "off")], &[], "insecure = true").is_ok());
+}
+
+#[test]
+fn beyond_loopback_it_is_said_what_is_missing() {
+    let open = |settings: &str| {
+        let file = format!("listen = \"0.0.0.0:1\"\nhttp_listen = \"off\"\n{settings}");
+        read(&[], &[], &file).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let tls = "tls_cert = \"c\"\ntls_key = \"k\"\n";
+    let tokens = "tokens = \"t\"\n";
+    assert!(
+        open("").contains("without TLS (tls_cert and tls_key) and authentication (tokens)"),
+        "{}",
+        open("")
+    );
+    assert!(open(tokens).contains("without TLS (tls_cert and tls_key):"), "{}", open(tokens));
+    assert!(open(tls).contains("without authentication (tokens):"), "{}", open(tls));
+    assert_eq!(open(&format!("{tls}{tokens}")), "");
+}
+
+#[test]
+fn tls_needs_both_its_files() {
+    for (file, key) in [
+        ("tls_cert = \"c\"", "tls_key"),
+        ("tls_key = \"k\"", "tls_cert"),
+        ("tls_client_ca = \"a\"", "tls_client_ca"),
+    ] {
+        assert_eq!(keys(&read(&[], &[], file).unwrap_err()), [key]);
+    }
 }
 
 #[test]

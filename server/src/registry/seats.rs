@@ -2,7 +2,7 @@
 //! that was asked longest ago, unless that job is busy or its trainer was heard a moment ago.
 
 use super::census::{Census, Published, Standing};
-use crate::{actor::Message, store::JobKey, telemetry::metrics};
+use crate::{actor::Letter, store::JobKey, telemetry::metrics};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
@@ -31,7 +31,7 @@ pub(super) struct Seats {
 struct Seat {
     number: u64,
     asked: u64,
-    mailbox: Sender<Message>,
+    mailbox: Sender<Letter>,
     tenure: Arc<Tenure>,
 }
 
@@ -91,10 +91,13 @@ impl Seats {
     }
 
     /// Sends a message to a job in memory.
-    pub(super) fn post(&mut self, key: &JobKey, message: Message) -> Result<(), TrySendError<Message>> {
-        let Some(seat) = self.by_job.get(key) else { return Err(TrySendError::Closed(message)) };
+    pub(super) fn post(&mut self, key: &JobKey, letter: Letter) -> Result<(), TrySendError<()>> {
+        let Some(seat) = self.by_job.get(key) else { return Err(TrySendError::Closed(())) };
         seat.tenure.waiting.fetch_add(1, Ordering::Relaxed);
-        let sent = seat.mailbox.try_send(message);
+        let sent = seat.mailbox.try_send(letter).map_err(|error| match error {
+            TrySendError::Full(_) => TrySendError::Full(()),
+            TrySendError::Closed(_) => TrySendError::Closed(()),
+        });
         if sent.is_err() {
             seat.tenure.waiting.fetch_sub(1, Ordering::Relaxed);
         }
@@ -103,7 +106,7 @@ impl Seats {
     }
 
     /// A place for a job that is not in memory: its actor's number and what it is to publish.
-    pub(super) fn take(&mut self, key: &JobKey, mailbox: Sender<Message>) -> (u64, Arc<Tenure>) {
+    pub(super) fn take(&mut self, key: &JobKey, mailbox: Sender<Letter>) -> (u64, Arc<Tenure>) {
         self.asked += 1;
         self.started += 1;
         let (key, tenure) = (Arc::new(key.clone()), Arc::new(Tenure::default()));

@@ -1,7 +1,9 @@
 //! `StoreService`.
 
-use super::{Edge, respond, status::status};
+use super::{Edge, asked, respond, status::status};
 use crate::{
+    audit::{Action, Audit},
+    auth::Identity,
     error::Error,
     store::{
         JobKey, JobStore,
@@ -9,6 +11,7 @@ use crate::{
     },
 };
 use autolrs_proto::v1::{BackupRequest, BackupResponse, DamagedRecord, store_service_server::StoreService};
+use serde_json::json;
 use std::sync::Arc;
 use tokio::sync::{
     OwnedSemaphorePermit, Semaphore,
@@ -31,16 +34,17 @@ type BackupStream = ReceiverStream<Result<BackupResponse, Status>>;
 pub struct Stores {
     edge: Edge,
     store: Arc<dyn JobStore>,
+    audit: Audit,
     places: Arc<Semaphore>,
 }
 
 impl Stores {
     /// The service.
-    pub fn new(edge: Edge, store: Arc<dyn JobStore>) -> Self {
-        Self { edge, store, places: Arc::new(Semaphore::new(MAX_BACKUPS)) }
+    pub fn new(edge: Edge, store: Arc<dyn JobStore>, audit: Audit) -> Self {
+        Self { edge, store, audit, places: Arc::new(Semaphore::new(MAX_BACKUPS)) }
     }
 
-    fn start(&self) -> Result<BackupStream, Error> {
+    fn start(&self, who: Identity) -> Result<BackupStream, Error> {
         self.edge.enter()?;
         let place = self.places.clone().try_acquire_owned();
         let place = place.map_err(|_| Error::LimitReached { limit: "backups" })?;
@@ -48,7 +52,8 @@ impl Stores {
         let (answers, receiver) = mpsc::channel(WAITING + 1);
         let last = answers.clone().try_reserve_owned();
         let last = last.map_err(|_| Error::Defect { detail: "a new channel is full".to_owned() })?;
-        let backup = Backup { edge: self.edge.clone(), answers, _place: place };
+        let backup =
+            Backup { edge: self.edge.clone(), audit: self.audit.clone(), who, answers, _place: place };
         let exporter = Exporter::new(self.store.clone());
         tokio::spawn(backup.serve(exporter, last).in_current_span());
         Ok(ReceiverStream::new(receiver))
@@ -58,6 +63,8 @@ impl Stores {
 /// The server's end of a stream.
 struct Backup {
     edge: Edge,
+    audit: Audit,
+    who: Identity,
     answers: mpsc::Sender<Result<BackupResponse, Status>>,
     _place: OwnedSemaphorePermit,
 }
@@ -71,7 +78,14 @@ enum End {
 
 impl Backup {
     async fn serve(self, mut exporter: Exporter, last: OwnedPermit<Result<BackupResponse, Status>>) {
-        match self.send_all(&mut exporter).await {
+        let everything = JobKey::new(self.who.tenant(), "");
+        self.audit.record(&self.who.by(""), &everything, Action::Backup, json!({})).await;
+        let mut who = self.who.clone();
+        let ended = tokio::select! {
+            ended = self.send_all(&mut exporter) => ended,
+            error = who.lapsed() => Err(End::Failed(error)),
+        };
+        match ended {
             Ok(()) => tracing::info!(jobs = exporter.count().jobs, "backup done"),
             Err(End::Gone) => tracing::info!("the reader of a backup has gone"),
             Err(End::Failed(error)) => {
@@ -125,7 +139,8 @@ fn encode(damage: Damage) -> DamagedRecord {
 impl StoreService for Stores {
     type BackupStream = BackupStream;
 
-    async fn backup(&self, _: Request<BackupRequest>) -> Result<Response<BackupStream>, Status> {
-        respond(self.start())
+    async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<BackupStream>, Status> {
+        let (who, _) = asked(request)?;
+        respond(self.start(who))
     }
 }

@@ -1,12 +1,13 @@
 //! `JobService`.
 
 use super::{
-    Edge, TENANT,
+    Edge, asked,
     convert::{job, requests, schedule, stage},
     respond, watch,
 };
 use crate::{
     actor::{Message, Shown},
+    auth::Identity,
     error::Error,
 };
 use autolrs_proto::v1::{
@@ -19,7 +20,6 @@ use autolrs_proto::v1::{
 use prost::Message as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
-use tracing::Span;
 
 type JobStream = ReceiverStream<Result<WatchJobResponse, Status>>;
 
@@ -32,25 +32,24 @@ impl Jobs {
         Self(edge)
     }
 
-    async fn create(&self, request: CreateJobRequest) -> Result<CreateJobResponse, Error> {
+    async fn create(&self, who: &Identity, request: CreateJobRequest) -> Result<CreateJobResponse, Error> {
         let request_id = request.request_id.clone();
         let (name, specs) = requests::create(request)?;
-        trace(&request_id);
         let specs = Box::new((specs.asked, specs.resolved));
-        let view = self.0.call(&name, |reply| Message::Create(specs, reply)).await?;
+        let view = self.0.change(who, &request_id, &name, |reply| Message::Create(specs, reply)).await?;
         Ok(CreateJobResponse { job: Some(job::encode(&view)) })
     }
 
-    async fn get(&self, request: GetJobRequest) -> Result<GetJobResponse, Error> {
+    async fn get(&self, who: &Identity, request: GetJobRequest) -> Result<GetJobResponse, Error> {
         let name = requests::name("name", request.name)?;
-        let shown = self.0.call(&name, Message::Show).await?;
+        let shown = self.0.call(who, &name, Message::Show).await?;
         Ok(GetJobResponse { job: Some(job::encode_shown(&shown)) })
     }
 
-    async fn list(&self, request: &ListJobsRequest) -> Result<ListJobsResponse, Error> {
+    async fn list(&self, who: &Identity, request: &ListJobsRequest) -> Result<ListJobsResponse, Error> {
         self.0.enter()?;
         let page = requests::list(request)?;
-        let found = self.0.registry.page(TENANT, page.after.as_deref(), page.size).await?;
+        let found = self.0.registry.page(who.tenant(), page.after.as_deref(), page.size).await?;
         let mut more = found.len() == page.size;
         let mut response = ListJobsResponse::default();
         let (mut bytes, mut last) = (0, None);
@@ -70,53 +69,53 @@ impl Jobs {
         Ok(response)
     }
 
-    async fn update(&self, request: UpdateJobRequest) -> Result<UpdateJobResponse, Error> {
+    async fn update(&self, who: &Identity, request: UpdateJobRequest) -> Result<UpdateJobResponse, Error> {
         let (name, update) = requests::update(request)?;
-        trace(&update.0.request_id);
-        let view = self.0.call(&name, |reply| Message::Update(Box::new(update), reply)).await?;
+        let request_id = update.0.request_id.clone();
+        let view =
+            self.0.change(who, &request_id, &name, |reply| Message::Update(Box::new(update), reply)).await?;
         Ok(UpdateJobResponse { job: Some(job::encode(&view)) })
     }
 
-    async fn cancel(&self, request: CancelJobRequest) -> Result<CancelJobResponse, Error> {
+    async fn cancel(&self, who: &Identity, request: CancelJobRequest) -> Result<CancelJobResponse, Error> {
         let (name, cancel) = requests::cancel(request)?;
-        trace(&cancel.request_id);
-        let view = self.0.call(&name, |reply| Message::Cancel(cancel, reply)).await?;
+        let request_id = cancel.request_id.clone();
+        let view = self.0.change(who, &request_id, &name, |reply| Message::Cancel(cancel, reply)).await?;
         Ok(CancelJobResponse { job: Some(job::encode(&view)) })
     }
 
-    async fn finish(&self, request: FinishJobRequest) -> Result<FinishJobResponse, Error> {
+    async fn finish(&self, who: &Identity, request: FinishJobRequest) -> Result<FinishJobResponse, Error> {
         let (name, finish) = requests::finish(request)?;
-        trace(&finish.request_id);
-        let view = self.0.call(&name, |reply| Message::Finish(finish, reply)).await?;
+        let request_id = finish.request_id.clone();
+        let view = self.0.change(who, &request_id, &name, |reply| Message::Finish(finish, reply)).await?;
         Ok(FinishJobResponse { job: Some(job::encode(&view)) })
     }
 
-    async fn delete(&self, request: DeleteJobRequest) -> Result<DeleteJobResponse, Error> {
+    async fn delete(&self, who: &Identity, request: DeleteJobRequest) -> Result<DeleteJobResponse, Error> {
         let request_id = request.request_id.clone();
         let (name, uid) = requests::delete(request)?;
-        trace(&request_id);
-        self.0.call(&name, |reply| Message::Delete(uid, reply)).await?;
+        self.0.change(who, &request_id, &name, |reply| Message::Delete(uid, reply)).await?;
         Ok(DeleteJobResponse {})
     }
 
-    async fn stage(&self, request: GetStageRequest) -> Result<GetStageResponse, Error> {
+    async fn stage(&self, who: &Identity, request: GetStageRequest) -> Result<GetStageResponse, Error> {
         let name = requests::name("job", request.job)?;
-        let view = self.0.call(&name, |reply| Message::Stage(request.stage, reply)).await?;
+        let view = self.0.call(who, &name, |reply| Message::Stage(request.stage, reply)).await?;
         Ok(GetStageResponse { stage: Some(stage::encode(&view)) })
     }
 }
 
 impl Jobs {
-    async fn stages(&self, request: ListStagesRequest) -> Result<ListStagesResponse, Error> {
+    async fn stages(&self, who: &Identity, request: ListStagesRequest) -> Result<ListStagesResponse, Error> {
         let (name, first, size) = requests::stages(request)?;
-        let last = match self.0.call(&name, Message::Show).await? {
+        let last = match self.0.call(who, &name, Message::Show).await? {
             Shown::Whole(job) => job.view.last_stage(),
             Shown::Damaged { name, detail } => return Err(Error::JobDamaged { job: name, detail }),
         };
         let mut response = ListStagesResponse::default();
         let mut bytes = 0;
         for number in first..=last {
-            let found = match self.0.ask(&name, |reply| Message::Stage(number, reply)).await {
+            let found = match self.0.ask(who, &name, |reply| Message::Stage(number, reply)).await {
                 Ok(view) => stage::encode(&view),
                 Err(Error::StageNotFound { .. }) => continue,
                 Err(error) => return Err(error),
@@ -132,25 +131,22 @@ impl Jobs {
         Ok(response)
     }
 
-    async fn watch(&self, request: WatchJobRequest) -> Result<JobStream, Error> {
+    async fn watch(&self, who: &Identity, request: WatchJobRequest) -> Result<JobStream, Error> {
         let name = requests::name("name", request.name)?;
         let place = self.0.watchers.clone().try_acquire_owned();
         let place = place.map_err(|_| Error::LimitReached { limit: "WatchJob streams" })?;
-        let stream = watch::start(self.0.clone(), name, request.from_revision, place).await?;
+        let stream = watch::start(self.0.clone(), who.clone(), name, request.from_revision, place).await?;
         Ok(ReceiverStream::new(stream))
     }
 
-    async fn export(&self, request: ExportScheduleRequest) -> Result<ExportScheduleResponse, Error> {
+    async fn export(
+        &self,
+        who: &Identity,
+        request: ExportScheduleRequest,
+    ) -> Result<ExportScheduleResponse, Error> {
         let name = requests::name("job", request.job)?;
-        let view = self.0.call(&name, |reply| Message::Export(request.losses, reply)).await?;
+        let view = self.0.call(who, &name, |reply| Message::Export(request.losses, reply)).await?;
         Ok(schedule::encode(&view, request.start_step))
-    }
-}
-
-/// Puts the caller's identifier into the log lines of this RPC.
-fn trace(request_id: &str) {
-    if !request_id.is_empty() {
-        Span::current().record("request_id", request_id);
     }
 }
 
@@ -159,81 +155,93 @@ impl JobService for Jobs {
     type WatchJobStream = JobStream;
 
     async fn watch_job(&self, request: Request<WatchJobRequest>) -> Result<Response<JobStream>, Status> {
-        respond(self.watch(request.into_inner()).await)
+        let (who, request) = asked(request)?;
+        respond(self.watch(&who, request).await)
     }
 
     async fn validate_job_spec(
         &self,
         request: Request<ValidateJobSpecRequest>,
     ) -> Result<Response<ValidateJobSpecResponse>, Status> {
-        respond(self.0.enter().map(|()| requests::validate(request.into_inner())))
+        let (_, request) = asked(request)?;
+        respond(self.0.enter().map(|()| requests::validate(request)))
     }
 
     async fn create_job(
         &self,
         request: Request<CreateJobRequest>,
     ) -> Result<Response<CreateJobResponse>, Status> {
-        respond(self.create(request.into_inner()).await)
+        let (who, request) = asked(request)?;
+        respond(self.create(&who, request).await)
     }
 
     async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<GetJobResponse>, Status> {
-        respond(self.get(request.into_inner()).await)
+        let (who, request) = asked(request)?;
+        respond(self.get(&who, request).await)
     }
 
     async fn list_jobs(
         &self,
         request: Request<ListJobsRequest>,
     ) -> Result<Response<ListJobsResponse>, Status> {
-        respond(self.list(request.get_ref()).await)
+        let (who, request) = asked(request)?;
+        respond(self.list(&who, &request).await)
     }
 
     async fn update_job(
         &self,
         request: Request<UpdateJobRequest>,
     ) -> Result<Response<UpdateJobResponse>, Status> {
-        respond(self.update(request.into_inner()).await)
+        let (who, request) = asked(request)?;
+        respond(self.update(&who, request).await)
     }
 
     async fn cancel_job(
         &self,
         request: Request<CancelJobRequest>,
     ) -> Result<Response<CancelJobResponse>, Status> {
-        respond(self.cancel(request.into_inner()).await)
+        let (who, request) = asked(request)?;
+        respond(self.cancel(&who, request).await)
     }
 
     async fn finish_job(
         &self,
         request: Request<FinishJobRequest>,
     ) -> Result<Response<FinishJobResponse>, Status> {
-        respond(self.finish(request.into_inner()).await)
+        let (who, request) = asked(request)?;
+        respond(self.finish(&who, request).await)
     }
 
     async fn delete_job(
         &self,
         request: Request<DeleteJobRequest>,
     ) -> Result<Response<DeleteJobResponse>, Status> {
-        respond(self.delete(request.into_inner()).await)
+        let (who, request) = asked(request)?;
+        respond(self.delete(&who, request).await)
     }
 
     async fn get_stage(
         &self,
         request: Request<GetStageRequest>,
     ) -> Result<Response<GetStageResponse>, Status> {
-        respond(self.stage(request.into_inner()).await)
+        let (who, request) = asked(request)?;
+        respond(self.stage(&who, request).await)
     }
 
     async fn list_stages(
         &self,
         request: Request<ListStagesRequest>,
     ) -> Result<Response<ListStagesResponse>, Status> {
-        respond(self.stages(request.into_inner()).await)
+        let (who, request) = asked(request)?;
+        respond(self.stages(&who, request).await)
     }
 
     async fn export_schedule(
         &self,
         request: Request<ExportScheduleRequest>,
     ) -> Result<Response<ExportScheduleResponse>, Status> {
-        respond(self.export(request.into_inner()).await)
+        let (who, request) = asked(request)?;
+        respond(self.export(&who, request).await)
     }
 }
 
@@ -266,7 +274,7 @@ mod tests {
             let (total_steps, fallback_lr) = (Some(100), Some(0.1));
             let spec = Some(JobSpec { total_steps, fallback_lr, policy, ..JobSpec::default() });
             let request = CreateJobRequest { name: name.into(), spec, ..CreateJobRequest::default() };
-            jobs.create(request).await.unwrap();
+            jobs.create(&Identity::anyone(), request).await.unwrap();
         }
         jobs
     }
@@ -275,7 +283,7 @@ mod tests {
     async fn pages(jobs: &Jobs, mut request: ListJobsRequest) -> Vec<String> {
         let mut pages = Vec::new();
         loop {
-            let page = jobs.list(&request).await.unwrap();
+            let page = jobs.list(&Identity::anyone(), &request).await.unwrap();
             pages.push(page.jobs.iter().map(|job| job.name.as_str()).collect());
             if page.next_page_token.is_empty() {
                 return pages;
@@ -309,9 +317,11 @@ mod tests {
             ..UpdateJobRequest::default()
         };
         let cancel = CancelJobRequest { name: "c".into(), request_id: "c".into() };
-        jobs.cancel(cancel).await.unwrap();
+        jobs.cancel(&Identity::anyone(), cancel).await.unwrap();
         for (name, team) in [("a", "x"), ("b", "y"), ("c", "x")] {
-            jobs.update(label(name, "1", &[("team", team), ("run", "1")], &[])).await.unwrap();
+            jobs.update(&Identity::anyone(), label(name, "1", &[("team", team), ("run", "1")], &[]))
+                .await
+                .unwrap();
         }
         let with = |pairs: &[(&str, &str)]| ListJobsRequest {
             labels: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
@@ -319,11 +329,13 @@ mod tests {
         };
         assert_eq!(pages(&jobs, with(&[("team", "x")])).await, ["ac"], "an ended job too");
         assert_eq!(pages(&jobs, with(&[("team", "x"), ("run", "2")])).await, [""]);
-        jobs.update(label("a", "2", &[("run", "2")], &["team", "nobody"])).await.unwrap();
-        jobs.update(label("a", "1", &[("team", "x"), ("run", "1")], &[])).await.unwrap();
+        jobs.update(&Identity::anyone(), label("a", "2", &[("run", "2")], &["team", "nobody"]))
+            .await
+            .unwrap();
+        jobs.update(&Identity::anyone(), label("a", "1", &[("team", "x"), ("run", "1")], &[])).await.unwrap();
         assert_eq!(pages(&jobs, with(&[("run", "2")])).await, ["a"], "a repeated request changes nothing");
         assert_eq!(pages(&jobs, with(&[("team", "x")])).await, ["c"]);
-        let empty = jobs.update(label("a", "3", &[("", "x")], &[])).await;
+        let empty = jobs.update(&Identity::anyone(), label("a", "3", &[("", "x")], &[])).await;
         assert!(matches!(empty, Err(Error::Invalid { .. })), "{empty:?}");
         assert_eq!(pages(&jobs, with(&[("run", "2")])).await, ["a"]);
     }
@@ -338,7 +350,10 @@ mod tests {
     async fn a_draining_service_refuses() {
         let jobs = service(1).await;
         jobs.0.draining.cancel();
-        assert_eq!(jobs.list(&ListJobsRequest::default()).await, Err(Error::Draining));
-        assert_eq!(jobs.get(GetJobRequest { name: "a".into() }).await, Err(Error::Draining));
+        assert_eq!(jobs.list(&Identity::anyone(), &ListJobsRequest::default()).await, Err(Error::Draining));
+        assert_eq!(
+            jobs.get(&Identity::anyone(), GetJobRequest { name: "a".into() }).await,
+            Err(Error::Draining)
+        );
     }
 }

@@ -16,6 +16,7 @@ pub use trainer::Trainers;
 
 use crate::{
     actor::{Message, Reply},
+    auth::{By, Identity},
     error::Error,
     registry::Registry,
     store::JobKey,
@@ -24,9 +25,6 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
-
-/// Owner of every job, until callers prove who they are.
-const TENANT: &str = "default";
 
 /// What the services share.
 #[derive(Clone)]
@@ -53,18 +51,59 @@ impl Edge {
 
     /// Asks the owner of a job, and names the job in the log lines of this RPC. Once per RPC: a field of a span that
     /// is recorded again is kept twice.
-    async fn call<T>(&self, name: &str, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Error> {
-        Span::current().record("job", name);
-        self.ask(name, message).await
+    async fn call<T>(
+        &self,
+        who: &Identity,
+        name: &str,
+        message: impl FnOnce(Reply<T>) -> Message,
+    ) -> Result<T, Error> {
+        self.change(who, "", name, message).await
     }
 
-    /// Asks the owner of a job.
-    async fn ask<T>(&self, name: &str, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Error> {
+    /// The same for an RPC that has an identifier of its caller's.
+    async fn change<T>(
+        &self,
+        who: &Identity,
+        request_id: &str,
+        name: &str,
+        message: impl FnOnce(Reply<T>) -> Message,
+    ) -> Result<T, Error> {
+        Span::current().record("job", name);
+        if !request_id.is_empty() {
+            Span::current().record("request_id", request_id);
+        }
+        self.send(who.by(request_id), who, name, message).await
+    }
+
+    /// Asks the owner of a job: nobody reaches another tenant's.
+    async fn ask<T>(
+        &self,
+        who: &Identity,
+        name: &str,
+        message: impl FnOnce(Reply<T>) -> Message,
+    ) -> Result<T, Error> {
+        self.send(who.by(""), who, name, message).await
+    }
+
+    async fn send<T>(
+        &self,
+        by: By,
+        who: &Identity,
+        name: &str,
+        message: impl FnOnce(Reply<T>) -> Message,
+    ) -> Result<T, Error> {
         self.enter()?;
-        let key = JobKey::new(TENANT, name);
-        let answer = self.registry.ask(&key, message);
+        let key = JobKey::new(who.tenant(), name);
+        let answer = self.registry.ask_as(by, &key, message);
         tokio::time::timeout(self.request_timeout, answer).await.unwrap_or(Err(Error::TimedOut))
     }
+}
+
+/// Who asks, and what.
+fn asked<T>(request: tonic::Request<T>) -> Result<(Identity, T), tonic::Status> {
+    let (_, extensions, message) = request.into_parts();
+    let who = Identity::of(&extensions).map_err(|error| status::status(&error))?;
+    Ok((who, message))
 }
 
 /// The answer of an RPC.

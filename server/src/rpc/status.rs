@@ -1,6 +1,6 @@
 //! Errors to gRPC, in one place: a new error does not compile until it has a code and a reason.
 
-use crate::error::{Error, MORE, Violation};
+use crate::error::{Error, MORE, Unproven, Violation};
 use autolrs_core::{directive::DoneReason, job::Refusal};
 use autolrs_proto::{ERROR_DOMAIN, v1::ErrorReason};
 use std::{collections::HashMap, time::Duration};
@@ -101,6 +101,24 @@ fn describe(error: &Error) -> Refused {
         }
         Error::JobDamaged { job, detail } => {
             Refused::new(Code::Internal, R::JobDamaged).with("job", job).with("detail", detail)
+        }
+        Error::Unauthenticated(why) => Refused::new(
+            Code::Unauthenticated,
+            match why {
+                Unproven::NoToken => R::TokenMissing,
+                Unproven::Unknown => R::TokenUnknown,
+                Unproven::Expired => R::TokenExpired,
+            },
+        ),
+        Error::RoleTooLow { rpc, needed, has } => Refused::new(Code::PermissionDenied, R::RoleTooLow)
+            .with("method", rpc)
+            .with("needed", needed)
+            .with("role", has),
+        Error::NoTenant { rpc } => Refused::new(Code::PermissionDenied, R::WrongTenant)
+            .with("method", rpc)
+            .with("needed", "the jobs'"),
+        Error::NotTheServers { rpc } => {
+            Refused::new(Code::PermissionDenied, R::WrongTenant).with("method", rpc).with("needed", "*")
         }
         Error::Draining => Refused::new(Code::Unavailable, R::Draining),
         Error::TimedOut => Refused::failed(Code::DeadlineExceeded),

@@ -4,6 +4,7 @@
 use super::{Edge, convert::report, status::status};
 use crate::{
     actor::{Message, Signal},
+    auth::Identity,
     error::Error,
     telemetry::metrics,
 };
@@ -26,6 +27,7 @@ const WAITING_ANSWERS: usize = 16;
 /// The server's end of a stream.
 pub(super) struct Stream {
     edge: Edge,
+    who: Identity,
     answers: mpsc::Sender<Result<TrainResponse, Status>>,
     /// Known from the first report on.
     trainer: Option<Trainer>,
@@ -59,11 +61,12 @@ impl Stream {
     /// Serves a stream in a task of its own.
     pub(super) fn start(
         edge: Edge,
+        who: Identity,
         requests: Streaming<TrainRequest>,
         place: OwnedSemaphorePermit,
     ) -> mpsc::Receiver<Result<TrainResponse, Status>> {
         let (answers, receiver) = mpsc::channel(WAITING_ANSWERS);
-        let stream = Self { edge, answers, trainer: None, heartbeat: tokio::time::interval(HEARTBEAT) };
+        let stream = Self { edge, who, answers, trainer: None, heartbeat: tokio::time::interval(HEARTBEAT) };
         let served = async move {
             let (_place, _counted) = (place, metrics::Trainer::begin());
             stream.serve(requests).await;
@@ -73,7 +76,12 @@ impl Stream {
     }
 
     async fn serve(mut self, mut requests: Streaming<TrainRequest>) {
-        let status = match self.exchange(&mut requests).await {
+        let mut who = self.who.clone();
+        let ended = tokio::select! {
+            ended = self.exchange(&mut requests) => ended,
+            error = who.lapsed() => Err(End::Refused(error)),
+        };
+        let status = match ended {
             Ok(()) | Err(End::Gone) => return,
             Err(End::Refused(error)) => status(&error),
             Err(End::Broken(status)) => status,
@@ -102,13 +110,13 @@ impl Stream {
     async fn report(&mut self, request: TrainRequest) -> Result<(), End> {
         let (job, losses) = report::decode(request.report)?;
         let session = losses.session;
-        let ack = self.edge.ask(&job, |reply| Message::Report(losses, reply)).await?;
+        let ack = self.edge.ask(&self.who, &job, |reply| Message::Report(losses, reply)).await?;
         let known = self.trainer.as_ref().is_some_and(|t| t.job == job && t.session == session);
         if !known {
             if self.trainer.is_none() {
                 Span::current().record("job", &job);
             }
-            let (_, signal) = self.edge.ask(&job, Message::Listen).await?;
+            let (_, signal) = self.edge.ask(&self.who, &job, Message::Listen).await?;
             self.trainer = Some(Trainer { job, session, signal });
         }
         self.answer(&ack).await
@@ -117,7 +125,7 @@ impl Stream {
     /// Says what is known once more; that is where an interrupt is.
     async fn repeat(&mut self) -> Result<(), End> {
         let Some(trainer) = &mut self.trainer else { return Ok(()) };
-        let (ack, signal) = self.edge.ask(&trainer.job, Message::Listen).await?;
+        let (ack, signal) = self.edge.ask(&self.who, &trainer.job, Message::Listen).await?;
         trainer.signal = signal;
         if ack.session != trainer.session {
             let refusal = Refusal::Fenced { session: trainer.session, newest: ack.session };

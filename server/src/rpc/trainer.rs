@@ -1,12 +1,12 @@
 //! `TrainerService`.
 
 use super::{
-    Edge,
+    Edge, asked,
     convert::{open, report},
     respond,
     stream::Stream,
 };
-use crate::{actor::Message, error::Error};
+use crate::{actor::Message, auth::Identity, error::Error};
 use autolrs_proto::v1::{
     AdvanceRequest, AdvanceResponse, OpenSessionRequest, OpenSessionResponse, TrainRequest, TrainResponse,
     trainer_service_server::TrainerService,
@@ -23,24 +23,24 @@ impl Trainers {
         Self(edge)
     }
 
-    async fn open(&self, request: OpenSessionRequest) -> Result<OpenSessionResponse, Error> {
+    async fn open(&self, who: &Identity, request: OpenSessionRequest) -> Result<OpenSessionResponse, Error> {
         let opening = open::decode(request)?;
         let body = Box::new((opening.open, opening.asked));
-        let opened = self.0.call(&opening.job, |reply| Message::Open(body, reply)).await?;
+        let opened = self.0.call(who, &opening.job, |reply| Message::Open(body, reply)).await?;
         Ok(open::encode(&opened))
     }
 
-    async fn report(&self, request: AdvanceRequest) -> Result<AdvanceResponse, Error> {
+    async fn report(&self, who: &Identity, request: AdvanceRequest) -> Result<AdvanceResponse, Error> {
         let (name, losses) = report::decode(request.report)?;
-        let ack = self.0.call(&name, |reply| Message::Report(losses, reply)).await?;
+        let ack = self.0.call(who, &name, |reply| Message::Report(losses, reply)).await?;
         Ok(AdvanceResponse { ack: Some(report::encode(&ack)) })
     }
 
-    fn stream(&self, requests: Streaming<TrainRequest>) -> Result<TrainStream, Error> {
+    fn stream(&self, who: Identity, requests: Streaming<TrainRequest>) -> Result<TrainStream, Error> {
         self.0.enter()?;
         let place = self.0.trainers.clone().try_acquire_owned();
         let place = place.map_err(|_| Error::LimitReached { limit: "Train streams" })?;
-        Ok(ReceiverStream::new(Stream::start(self.0.clone(), requests, place)))
+        Ok(ReceiverStream::new(Stream::start(self.0.clone(), who, requests, place)))
     }
 }
 
@@ -54,17 +54,20 @@ impl TrainerService for Trainers {
         &self,
         request: Request<OpenSessionRequest>,
     ) -> Result<Response<OpenSessionResponse>, Status> {
-        respond(self.open(request.into_inner()).await)
+        let (who, request) = asked(request)?;
+        respond(self.open(&who, request).await)
     }
 
     async fn advance(&self, request: Request<AdvanceRequest>) -> Result<Response<AdvanceResponse>, Status> {
-        respond(self.report(request.into_inner()).await)
+        let (who, request) = asked(request)?;
+        respond(self.report(&who, request).await)
     }
 
     async fn train(
         &self,
         request: Request<Streaming<TrainRequest>>,
     ) -> Result<Response<TrainStream>, Status> {
-        respond(self.stream(request.into_inner()))
+        let (who, requests) = asked(request)?;
+        respond(self.stream(who, requests))
     }
 }

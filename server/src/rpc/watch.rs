@@ -3,6 +3,7 @@
 use super::{Edge, convert::job, status::status};
 use crate::{
     actor::{JobView, Mark, Message},
+    auth::Identity,
     error::Error,
 };
 use autolrs_proto::v1::WatchJobResponse;
@@ -22,6 +23,7 @@ type Answers = mpsc::Sender<Result<WatchJobResponse, Status>>;
 /// The server's end of a stream.
 struct Watch {
     edge: Edge,
+    who: Identity,
     name: String,
     answers: Answers,
 }
@@ -32,15 +34,16 @@ struct Watch {
 /// What the job's owner says to the first question.
 pub(super) async fn start(
     edge: Edge,
+    who: Identity,
     name: String,
     from_revision: u64,
     place: OwnedSemaphorePermit,
 ) -> Result<mpsc::Receiver<Result<WatchJobResponse, Status>>, Error> {
-    let (job, mark) = edge.call(&name, Message::Watch).await?;
+    let (job, mark) = edge.call(&who, &name, Message::Watch).await?;
     // A watcher that does not read makes the stream wait and misses only what newer states make old.
     let (answers, receiver) = mpsc::channel(1);
     let first = (job.revision > from_revision).then_some(job);
-    let watch = Watch { edge, name, answers };
+    let watch = Watch { edge, who, name, answers };
     let followed = async move {
         let _place = place;
         watch.serve(first, mark).await;
@@ -51,7 +54,12 @@ pub(super) async fn start(
 
 impl Watch {
     async fn serve(self, first: Option<JobView>, mark: watch::Receiver<Mark>) {
-        if let Err(error) = self.follow(first, mark).await {
+        let mut who = self.who.clone();
+        let ended = tokio::select! {
+            ended = self.follow(first, mark) => ended,
+            error = who.lapsed() => Err(error),
+        };
+        if let Err(error) = ended {
             tracing::info!(%error, "watching ended");
             // If the watcher has gone, nobody needs the reason.
             drop(self.answers.send(Err(status(&error))).await);
@@ -75,7 +83,7 @@ impl Watch {
                 _ = mark.changed() => tokio::time::sleep(LEAST).await,
                 () = tokio::time::sleep(HEARTBEAT) => {}
             }
-            let (view, next) = self.edge.ask(&self.name, Message::Watch).await?;
+            let (view, next) = self.edge.ask(&self.who, &self.name, Message::Watch).await?;
             (news, mark) = (Some(view), next);
         }
     }

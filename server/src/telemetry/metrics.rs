@@ -45,7 +45,8 @@ fn begin() {
     jobs_live(0);
     gauge!(table::TRAINERS.name).set(0.0);
     gauge!(table::SAVES.name).set(0.0);
-    for metric in [table::SLOW_DECISIONS, table::LOSSES, table::SESSIONS] {
+    let unlabelled = [table::SLOW_DECISIONS, table::LOSSES, table::SESSIONS, table::AUDIT, table::HANDSHAKES];
+    for metric in unlabelled {
         counter!(metric.name).absolute(0);
     }
     for metric in [table::DECISION, table::COMMIT] {
@@ -60,6 +61,12 @@ fn begin() {
     }
     for cause in ["late", "rung", "disputed"] {
         counter!(table::FALLBACKS.name, "cause" => cause).absolute(0);
+    }
+    for what in ["certificate", "tokens"] {
+        for result in ["ok", "failed"] {
+            counter!(table::RELOADS.name, "what" => what, "result" => result).absolute(0);
+        }
+        gauge!(table::RELOADED.name, "what" => what).set(1.0);
     }
     for state in ["finished", "cancelled", "failed"] {
         counter!(table::ENDED.name, "state" => state).absolute(0);
@@ -139,6 +146,23 @@ pub fn jobs_live(number: usize) {
 /// Whether the store can be written.
 pub fn store_healthy(healthy: bool) {
     gauge!(table::HEALTHY.name).set(if healthy { 1.0 } else { 0.0 });
+}
+
+/// Entries of the audit log were not written.
+pub fn audit_failed() {
+    counter!(table::AUDIT.name).increment(1);
+}
+
+/// A client could not be greeted.
+pub fn handshake_failed() {
+    counter!(table::HANDSHAKES.name).increment(1);
+}
+
+/// Files were read; whether they can be used.
+pub fn reloaded(what: &'static str, usable: bool) {
+    let result = if usable { "ok" } else { "failed" };
+    counter!(table::RELOADS.name, &[("what", what), ("result", result)]).increment(1);
+    gauge!(table::RELOADED.name, &[("what", what)]).set(if usable { 1.0 } else { 0.0 });
 }
 
 /// Counts a `Train` stream while it lives.

@@ -97,7 +97,7 @@ where
         let method = methods.get(request.uri().path()).copied().unwrap_or(UNKNOWN);
         let mut call = Call::begin(method, under_way.token());
         let span = call.span.clone();
-        let answer = self.inner.call(request);
+        let answer = span.in_scope(|| self.inner.call(request));
         let counted = async move {
             let response = answer.await?;
             call.read(response.headers());
@@ -122,6 +122,8 @@ impl Call {
             "rpc",
             service = method.service,
             method = method.name,
+            tenant = field::Empty,
+            token = field::Empty,
             job = field::Empty,
             request_id = field::Empty
         );

@@ -93,6 +93,14 @@ metrics! {
         "What the disk of the store has left for this user; below 64 MiB nothing is decided; measured every 15 s";
     DISK_BYTES: Gauge "autolrs_store_disk_bytes" []
         "Size of the disk that the store is on";
+    HANDSHAKES: Counter "autolrs_tls_handshakes_failed_total" []
+        "TLS handshakes that have failed: no or another certificate, no TLS, no common version";
+    RELOADS: Counter "autolrs_reloads_total" ["what", "result"]
+        "Times that files were read, the start included, by what they are (certificate, tokens) and by result (ok, failed)";
+    RELOADED: Gauge "autolrs_last_reload_successful" ["what"]
+        "1 if the files as they are now could be used, or there are none, else 0: what was read before is in use";
+    AUDIT: Counter "autolrs_audit_failures_total" []
+        "Times that entries of the audit log could not be written; they are in the log";
     SPANS: Counter "autolrs_otlp_spans_total" ["result"]
         "Spans for the collector: exported, failed (it was away or refused them), dropped (the queue was full)";
     BUILD: Gauge "autolrs_build_info" ["version", "commit", "rustc"]

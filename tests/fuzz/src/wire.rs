@@ -7,6 +7,7 @@ use autolrs_proto::v1::{
     job_service_server::JobService, job_spec::Policy, trainer_service_server::TrainerService,
 };
 use autolrs_server::{
+    auth::Identity,
     clock::Clock,
     registry::{Bounds, Registry},
     rpc::{Edge, Jobs, Trainers},
@@ -70,14 +71,14 @@ pub fn training(policy: Policy, model: &mut Model) -> Vec<u8> {
         let create = CreateJobRequest { name: "b".into(), spec: Some(spec), ..CreateJobRequest::default() };
         let open = OpenSessionRequest { job: "b".into(), ..OpenSessionRequest::default() };
         let mut input = [request(2, &create), request(1, &open)].concat();
-        server.jobs.create_job(Request::new(create)).await.expect("a job");
-        let opened = server.trainers.open_session(Request::new(open)).await.expect("a session").into_inner();
+        server.jobs.create_job(asked(create)).await.expect("a job");
+        let opened = server.trainers.open_session(asked(open)).await.expect("a session").into_inner();
         let mut directive = opened.directive.expect("a directive");
         for _ in 2..MAX_REQUESTS {
             let Some(report) = model.carry_out("b", opened.session, &directive) else { break };
             let report = AdvanceRequest { report: Some(report) };
             input.extend(request(0, &report));
-            let answer = server.trainers.advance(Request::new(report)).await.expect("an answer").into_inner();
+            let answer = server.trainers.advance(asked(report)).await.expect("an answer").into_inner();
             directive = answer.ack.and_then(|ack| ack.directive).expect("what follows");
         }
         server.registry.close().await;
@@ -117,9 +118,9 @@ impl Server {
         };
         let server = Self { registry, jobs: Jobs::new(edge.clone()), trainers: Trainers::new(edge) };
         let create = CreateJobRequest { name: JOB.into(), spec: Some(spec()), ..CreateJobRequest::default() };
-        server.jobs.create_job(Request::new(create)).await.expect("a job");
+        server.jobs.create_job(asked(create)).await.expect("a job");
         let open = OpenSessionRequest { job: JOB.into(), ..OpenSessionRequest::default() };
-        server.trainers.open_session(Request::new(open)).await.expect("a session");
+        server.trainers.open_session(asked(open)).await.expect("a session");
         server
     }
 
@@ -127,7 +128,7 @@ impl Server {
         macro_rules! ask {
             ($service:ident.$method:ident) => {
                 match Message::decode(body) {
-                    Ok(message) => drop(answered(self.$service.$method(Request::new(message)).await)),
+                    Ok(message) => drop(answered(self.$service.$method(asked(message)).await)),
                     Err(_) => {}
                 }
             };
@@ -148,6 +149,13 @@ impl Server {
             _ => ask!(jobs.export_schedule),
         }
     }
+}
+
+/// A request as it comes through the guard of a server that asks for no token.
+fn asked<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(Identity::anyone());
+    request
 }
 
 /// Whether an answer can be sent; the code of a refusal.

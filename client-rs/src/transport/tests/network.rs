@@ -1,7 +1,7 @@
 //! Networks without a server that would do its work. They are in memory, since a paused clock outruns real sockets.
 
 use super::super::link::Link;
-use crate::{config::SessionConfig, error::Error};
+use crate::{config::SessionConfig, endpoint::EndpointConfig, error::Error};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
@@ -71,7 +71,9 @@ impl Network {
             let network = self.clone();
             async move { network.connect().await.map(TokioIo::new) }
         });
-        let link = Link::new("http://server.invalid:7461", &config.job, None)?;
+        let server = "http://server.invalid:7461".into();
+        let endpoint = EndpointConfig { server, token: None, ca: None, cert: None, key: None };
+        let link = Link::new(endpoint, &config.job)?;
         Ok(link.over(Box::new(move |endpoint| endpoint.connect_with_connector_lazy(connector.clone()))))
     }
 

@@ -3,6 +3,7 @@
 
 mod machine;
 mod network;
+mod secrets;
 mod store;
 
 use super::{
@@ -11,6 +12,7 @@ use super::{
     jobs::{Output, print},
     render,
 };
+use crate::listen::Listen;
 use clap::Args;
 
 /// What the forms of output promise.
@@ -90,14 +92,16 @@ pub fn run(args: &DoctorArgs) -> Result<(), ClientError> {
     let wrong = |key: &str| problems.iter().any(|problem| problem.key == key);
     findings.extend(block_on(async {
         let mut found = Vec::new();
-        let serves = network::serves(config.listen).await;
+        let serves = network::serves(&config, &args.target).await;
         if !wrong("listen") {
-            found.push(network::port("port", config.listen, "listen", serves));
+            found.push(network::port("port", &config.listen, "listen", serves));
         }
         if let Some(address) = config.http_listen.filter(|_| !wrong("http_listen")) {
             let ours = network::probes(address).await;
-            found.push(network::port("probe port", address, "http-listen", ours));
+            found.push(network::port("probe port", &Listen::Tcp(address), "http-listen", ours));
         }
+        found.extend(secrets::certificate(&config.security));
+        found.extend(secrets::tokens(&config.security));
         if !wrong("data_dir") {
             // Before the store is opened: that touches the files whose times are looked at.
             found.push(machine::clock(&config.data_dir));

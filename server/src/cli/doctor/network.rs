@@ -1,10 +1,17 @@
 //! Ports, and the server as a client sees it.
 
 use super::Finding;
-use crate::cli::client::{ClientError, Target};
+use crate::{
+    cli::client::{ClientError, Target},
+    config::Config,
+    listen::Listen,
+};
 use std::{
+    fs,
     io::ErrorKind,
     net::{SocketAddr, TcpListener},
+    os::unix::fs::FileTypeExt,
+    path::Path,
     time::Duration,
 };
 use tokio::{
@@ -19,10 +26,22 @@ use tonic_health::pb::{
 /// Longest time for a neighbour to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether a server of ours answers gRPC there.
-pub(super) async fn serves(address: SocketAddr) -> bool {
-    let target = Target { server: format!("http://{address}") };
-    matches!(timeout(PATIENCE, health(&target)).await, Ok(Ok(_)))
+/// Whether a server of ours answers gRPC there. The name in its certificate may be another than this address: then TLS
+/// there, and our probes beside it, are enough.
+pub(super) async fn serves(config: &Config, caller: &Target) -> bool {
+    let server = match &config.listen {
+        Listen::Tcp(address) if config.security.tls.is_some() => format!("https://{address}"),
+        Listen::Tcp(address) => format!("http://{address}"),
+        Listen::Unix(path) => format!("unix://{}", path.display()),
+    };
+    match timeout(PATIENCE, health(&caller.at(server))).await {
+        Ok(Ok(_)) => true,
+        Ok(Err(ClientError::Tls(_) | ClientError::HungUp)) => match config.http_listen {
+            Some(address) => probes(address).await,
+            None => false,
+        },
+        _ => false,
+    }
 }
 
 async fn health(target: &Target) -> Result<ServingStatus, ClientError> {
@@ -43,12 +62,16 @@ pub(super) async fn probes(address: SocketAddr) -> bool {
 }
 
 /// Whether a server can listen there; `ours`: one does.
-pub(super) fn port(check: &'static str, address: SocketAddr, flag: &str, ours: bool) -> Finding {
+pub(super) fn port(check: &'static str, listen: &Listen, flag: &str, ours: bool) -> Finding {
     if ours {
-        return Finding::ok(check, format!("an AutoLRS server listens on {address}"));
+        return Finding::ok(check, format!("an AutoLRS server listens on {listen}"));
     }
-    let Err(error) = TcpListener::bind(address) else {
-        return Finding::ok(check, format!("{address} is free"));
+    let (address, error) = match listen {
+        Listen::Tcp(address) => match TcpListener::bind(address) {
+            Ok(_) => return Finding::ok(check, format!("{address} is free")),
+            Err(error) => (address, error),
+        },
+        Listen::Unix(path) => return socket(check, path),
     };
     let remedy = match error.kind() {
         ErrorKind::AddrInUse => {
@@ -61,6 +84,22 @@ pub(super) fn port(check: &'static str, address: SocketAddr, flag: &str, ours: b
         _ => format!("choose another address with --{flag}"),
     };
     Finding::fail(check, format!("can't listen on {address}: {error}"), remedy)
+}
+
+/// Whether a Unix socket can be made there.
+fn socket(check: &'static str, path: &Path) -> Finding {
+    let folder = path.parent().unwrap_or(path);
+    if !folder.is_dir() {
+        let what = format!("can't listen on {}: {} is no directory", path.display(), folder.display());
+        return Finding::fail(check, what, "make the directory, or choose another with --listen");
+    }
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            let what = format!("can't listen on {}: there is a file that is no socket", path.display());
+            Finding::fail(check, what, "remove it, or choose another path with --listen")
+        }
+        _ => Finding::ok(check, format!("{} is free", path.display())),
+    }
 }
 
 /// Whether a client finds a server that serves; `here`: one answers on the address of this configuration.

@@ -1,6 +1,7 @@
 //! What happens when something fails the actors.
 
 use super::{trap::Mishap, *};
+use crate::{actor::Letter, auth::By};
 
 async fn running() -> (Arc<Trap>, Server, Opened) {
     let store = Arc::new(Trap::default());
@@ -84,7 +85,7 @@ async fn a_full_mailbox_refuses() {
     let mut waiting = Vec::new();
     let refused = loop {
         let (reply, answer) = oneshot::channel();
-        match server.registry.send(&server.key, Message::Report(finishing.clone(), reply)) {
+        match server.registry.send(&server.key, letter(Message::Report(finishing.clone(), reply))) {
             Ok(()) => waiting.push(answer),
             Err(error) => break error,
         }
@@ -97,8 +98,12 @@ async fn a_full_mailbox_refuses() {
 async fn a_closed_registry_answers_what_it_has_taken_and_takes_no_more() {
     let (_, server, opened) = running().await;
     let (reply, answer) = oneshot::channel();
-    server.registry.send(&server.key, Message::Report(losses(&opened, STEPS), reply)).unwrap();
+    server.registry.send(&server.key, letter(Message::Report(losses(&opened, STEPS), reply))).unwrap();
     server.registry.close().await;
     assert!(answer.await.unwrap().unwrap().directive.is_some());
     assert_eq!(server.report(losses(&opened, STEPS)).await, Err(Error::Draining));
+}
+
+fn letter(message: Message) -> Letter {
+    Letter { by: By::default(), message }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::error::Violation;
+use crate::{auth::roles::Role, error::Violation};
 use autolrs_core::job::Holder;
 
 #[track_caller]
@@ -74,6 +74,20 @@ fn every_other_error_has_them_too() {
     for retried in [limit, store] {
         assert!(status(&retried).get_error_details().retry_info().is_some());
     }
+    for (why, reason) in [
+        (Unproven::NoToken, "TOKEN_MISSING"),
+        (Unproven::Unknown, "TOKEN_UNKNOWN"),
+        (Unproven::Expired, "TOKEN_EXPIRED"),
+    ] {
+        check(&Error::Unauthenticated(why), Code::Unauthenticated, reason, &[]);
+    }
+    let denied = Code::PermissionDenied;
+    let low = Error::RoleTooLow { rpc: "DeleteJob", needed: Role::Admin, has: Role::Write };
+    check(&low, denied, "ROLE_TOO_LOW", &[("method", "DeleteJob"), ("needed", "admin"), ("role", "write")]);
+    let none = Error::NoTenant { rpc: "GetJob" };
+    check(&none, denied, "WRONG_TENANT", &[("method", "GetJob"), ("needed", "the jobs'")]);
+    let whole = Error::NotTheServers { rpc: "Backup" };
+    check(&whole, denied, "WRONG_TENANT", &[("method", "Backup"), ("needed", "*")]);
     assert_eq!(status(&Error::TimedOut).code(), Code::DeadlineExceeded);
     assert_eq!(status(&Error::Defect { detail: detail() }).code(), Code::Internal);
 }

@@ -3,7 +3,7 @@
 
 use crate::cli::{
     calls,
-    client::{ClientError, Target},
+    client::{ClientError, Line, Target},
     conformance::verdict::{Broken, Verdict, code_name, expect, told},
 };
 use autolrs_proto::{
@@ -17,7 +17,7 @@ use autolrs_proto::{
     },
 };
 use std::sync::atomic::{AtomicU32, Ordering};
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 /// How the name of every job begins.
@@ -27,7 +27,7 @@ pub(super) const LABEL: &str = "autolrs-conformance";
 
 /// The server, and what was made on it.
 pub(super) struct Kit {
-    channel: Channel,
+    channel: Line,
     /// 8 hexadecimal digits, another one for every run.
     pub(super) run: String,
     made: AtomicU32,
@@ -39,15 +39,15 @@ impl Kit {
         Ok(Self { channel: target.connect().await?, run, made: AtomicU32::new(0) })
     }
 
-    pub(super) fn channel(&self) -> Channel {
+    pub(super) fn channel(&self) -> Line {
         self.channel.clone()
     }
 
-    pub(super) fn jobs(&self) -> JobServiceClient<Channel> {
+    pub(super) fn jobs(&self) -> JobServiceClient<Line> {
         JobServiceClient::new(self.channel())
     }
 
-    pub(super) fn trainers(&self) -> TrainerServiceClient<Channel> {
+    pub(super) fn trainers(&self) -> TrainerServiceClient<Line> {
         TrainerServiceClient::new(self.channel())
     }
 
