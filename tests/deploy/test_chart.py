@@ -181,6 +181,7 @@ def test_the_monitor_reads_a_port_that_the_service_has() -> None:
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint["port"] in [port["name"] for port in rendered.one("Service")["spec"]["ports"]]
+    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": "autolrs"}], "what alerts look for"
 
 
 def test_whatever_else_is_set_is_in_the_pod() -> None:
