@@ -19,7 +19,6 @@ from chart import Document, tool
 from cluster import Cluster
 from engine import ROOT, STORAGE, attempt, base_images, podman, remove_all, run, until
 from serving import server_binary
-from started import settings_known
 from walk import commands, fresh
 
 # A first build of the image fetches and builds all crates.
@@ -103,7 +102,6 @@ def test_compose(here: Path) -> None:
     assert not podman("ps", "--all", "--quiet")
 
 
-@pytest.mark.skipif("tls_cert" not in settings_known(), reason="this server has no TLS")
 def test_in_kubernetes(here: Path) -> None:
     trainer_base()
     walk = Walk(here)
