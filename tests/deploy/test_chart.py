@@ -196,6 +196,22 @@ def test_whatever_else_is_set_is_in_the_pod() -> None:
     assert {"priorityClassName", "nodeSelector", "tolerations", "affinity"} <= set(rendered.pod)
 
 
+@pytest.mark.parametrize("name", SETS)
+def test_the_notes_name_the_secrets_and_the_address(name: str) -> None:
+    done = helm("install", "autolrs", str(CHART), "--namespace", NAMESPACE, "--dry-run=client", *SETS[name])
+    assert done.returncode == 0, done.stderr
+    notes = done.stdout.partition("NOTES:")[2]
+    rendered = render(*SETS[name])
+    service = rendered.one("Service")["metadata"]["name"]
+    scheme = "https" if "--tls-cert" in rendered.flags else "http"
+    assert f"AUTOLRS_SERVER={scheme}://{service}.{NAMESPACE}.svc:7461" in notes
+    made = re.findall(r"create secret generic (\S+)", notes)
+    volumes = {volume["name"]: volume["secret"]["secretName"] for volume in rendered.pod.get("volumes", [])}
+    theirs = {"tls", "tokens"} - ({"tls"} if rendered.all("Certificate") else set())
+    assert made == [secret for volume, secret in volumes.items() if volume in theirs], "those that nobody else makes"
+    assert ("insecure is true" in notes) == ("--insecure" in rendered.flags)
+
+
 # --- what is refused, and how
 
 
