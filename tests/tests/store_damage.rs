@@ -228,8 +228,6 @@ async fn verify_names_what_is_damaged_and_a_deletion_mends_the_store() {
     assert_eq!(found["jobs"], 3);
 }
 
-/// Sled takes a damaged log to end where the damage is. What it lost with that must not go unnoticed: jobs would be
-/// gone, or older than their trainers know.
 /// Starts a server that does not begin to serve: its exit code, and what it said.
 async fn refuses(server: &Server) -> (Option<i32>, String) {
     let mut command = tokio::process::Command::from(server.command());
@@ -247,6 +245,8 @@ async fn serves(server: &Server) {
     }
 }
 
+/// Sled takes a damaged log to end where the damage is. What it lost with that must not go unnoticed: jobs would be
+/// gone, or older than their trainers know.
 #[tokio::test]
 async fn a_flipped_bit_in_the_database_file_is_never_a_silent_loss() {
     let story = Story::of(Policy::Scan(ScanPolicy::default())).await;

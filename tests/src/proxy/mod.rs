@@ -1,6 +1,6 @@
 //! A network that can be broken on purpose: an HTTP/2 proxy between a real client and a real server. It carries whole
-//! unary calls as bytes and knows nothing of the messages in them. What becomes of each call is said by a plan; what
-//! becomes of the line as a whole, by a [`Way`].
+//! unary calls as bytes and knows nothing of the messages in them, but for a [`Forge`], which changes those of one
+//! method. What becomes of each call is said by a plan; what becomes of the line as a whole, by a [`Way`].
 
 mod call;
 mod fault;
