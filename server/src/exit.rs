@@ -23,6 +23,12 @@ pub const CODES: [(u8, &str); 6] = [
     (INTERNAL, "a defect, or the machine failed"),
 ];
 
+/// Why a command has failed.
+pub trait Failure: std::error::Error {
+    /// The exit code: one of [`CODES`].
+    fn exit_code(&self) -> u8;
+}
+
 /// The codes as the end of a help text.
 pub fn help() -> String {
     let lines = CODES.iter().map(|(code, meaning)| format!("  {code:<3} {meaning}"));

@@ -1,8 +1,8 @@
-//! `autolrs`: the daemon and its command line. Exit codes: [`exit`].
+//! `autolrs`: the daemon and its command line. Exit codes: [`autolrs_server::exit`].
 
 use autolrs_server::{
-    cli::{self, Command},
-    exit, serve,
+    cli::{self, Command, ServeArgs, end},
+    serve::{self, ServeError},
 };
 use std::process::ExitCode;
 
@@ -12,37 +12,20 @@ fn main() -> ExitCode {
         Err(usage) => return cli::usage(&usage),
     };
     match cli.command {
-        Command::Serve(args) => match args.config() {
-            Err(error) => cli::fail(&error, exit::USAGE),
-            Ok(config) => match serve::run(&config, || args.settings()) {
-                Ok(()) => ExitCode::from(exit::OK),
-                Err(error) => cli::fail(&error, error.exit_code()),
-            },
-        },
-        Command::Config(command) => match cli::config::run(&command) {
-            Ok(()) => ExitCode::from(exit::OK),
-            Err(error) => cli::fail(&error, error.exit_code()),
-        },
-        Command::Jobs(command) => cli::finish(cli::jobs::run(command)),
-        Command::Store(command) => match cli::store::run(command) {
-            Ok(()) => ExitCode::from(exit::OK),
-            Err(error) => cli::fail(&error, error.exit_code()),
-        },
-        Command::Token(command) => match cli::token::run(&command) {
-            Ok(()) => ExitCode::from(exit::OK),
-            Err(error) => cli::fail(&error, error.exit_code()),
-        },
-        Command::Simulate(args) => match cli::simulate::run(&args) {
-            Ok(()) => ExitCode::from(exit::OK),
-            Err(error) => cli::fail(&error, error.exit_code()),
-        },
-        Command::Conformance(args) => match cli::conformance::run(&args) {
-            Ok(()) => ExitCode::from(exit::OK),
-            Err(error) => cli::fail(&error, error.exit_code()),
-        },
-        Command::Doctor(args) => cli::finish(cli::doctor::run(&args)),
-        Command::Completions(args) => cli::finish(cli::manual::completions(&args)),
-        Command::Man(args) => cli::finish(cli::manual::man(&args)),
-        Command::Health(target) => cli::finish(cli::health::run(&target)),
+        Command::Serve(args) => end(serve(&args)),
+        Command::Config(command) => end(cli::config::run(&command)),
+        Command::Jobs(command) => end(cli::jobs::run(command)),
+        Command::Store(command) => end(cli::store::run(command)),
+        Command::Token(command) => end(cli::token::run(&command)),
+        Command::Simulate(args) => end(cli::simulate::run(&args)),
+        Command::Conformance(args) => end(cli::conformance::run(&args)),
+        Command::Doctor(args) => end(cli::doctor::run(&args)),
+        Command::Completions(args) => end(cli::manual::completions(&args)),
+        Command::Man(args) => end(cli::manual::man(&args)),
+        Command::Health(target) => end(cli::health::run(&target)),
     }
+}
+
+fn serve(args: &ServeArgs) -> Result<(), ServeError> {
+    serve::run(&args.config()?, || args.settings())
 }

@@ -5,9 +5,9 @@ use crate::{
     auth::{Guard, Tokens},
     build,
     clock::Clock,
-    config::{Config, Limits, Security, Settings},
+    config::{Config, ConfigError, Limits, Security, Settings},
     connections::{Connections, Patience, places},
-    exit,
+    exit::{self, Failure},
     layers::Layers,
     listen::{self, Listen, Listener},
     live::{Live, Reloads},
@@ -71,6 +71,9 @@ const LEFTOVERS: Duration = Duration::from_secs(1);
 /// Why the server could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
+    /// A setting can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The store can't be used, and waiting does not help.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -99,13 +102,12 @@ pub enum ServeError {
     Internal(String),
 }
 
-impl ServeError {
-    /// The exit code; see [`exit`].
-    pub fn exit_code(&self) -> u8 {
+impl Failure for ServeError {
+    fn exit_code(&self) -> u8 {
         match self {
             Self::Store(_) => exit::UNFIT,
             Self::Listen { .. } => exit::UNAVAILABLE,
-            Self::Security { .. } => exit::USAGE,
+            Self::Config(_) | Self::Security { .. } => exit::USAGE,
             Self::Internal(_) => exit::INTERNAL,
         }
     }
@@ -167,7 +169,7 @@ async fn serve(config: &Config, filter: Filter, reread: impl Fn() -> Settings) -
     };
     supervisor::stopping();
     let drain = reload.config().drain;
-    tracing::info!(seconds = drain.as_secs(), "draining");
+    tracing::info!(seconds = drain.as_secs_f64(), "draining");
     tokio::select! {
         drained = tokio::time::timeout(drain, running.drain()) => match drained {
             Ok(result) => result?,

@@ -40,7 +40,7 @@ async fn every_exit_code_that_is_promised_is_met() {
         autolrs([&serve[..], &[&path("foreign")]].concat()).await,
         autolrs(["serve", "--listen", &port, "--data-dir", &path("new")]).await,
         // Nobody can write there: the machine fails it.
-        to_a_full_device(&["config", "print"]).await,
+        to_a_full_device(&["config", "print"]),
     ];
     let codes: Vec<_> = met.iter().map(|ran| ran.code.expect("no signal")).collect();
     let help = says(&["--help"]).await;
@@ -53,10 +53,23 @@ async fn every_exit_code_that_is_promised_is_met() {
     }
 }
 
-async fn to_a_full_device(args: &[&str]) -> Ran {
-    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    for args in [&["config", "print"][..], &["man"], &["conformance", "--list"], &["completions", "bash"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let ran = printing_to(writer, args);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{args:?}");
+    }
+}
+
+fn to_a_full_device(args: &[&str]) -> Ran {
+    printing_to(fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full"), args)
+}
+
+fn printing_to(stdout: impl Into<Stdio>, args: &[&str]) -> Ran {
     let mut command = Command::new(autolrs_tests::server::binary());
-    let ran = command.args(args).stdout(full).stderr(Stdio::piped()).output().expect("it runs");
+    let ran = command.args(args).stdout(stdout).stderr(Stdio::piped()).output().expect("it runs");
     Ran { code: ran.status.code(), out: String::new(), err: String::from_utf8(ran.stderr).unwrap() }
 }
 

@@ -1,6 +1,6 @@
 //! The connection of the commands that ask a running server.
 
-use crate::exit;
+use crate::exit::{self, Failure};
 use autolrs_client::{EndpointConfig, Token, tls_problem};
 use autolrs_proto::v1::job_service_client::JobServiceClient;
 use clap::Args;
@@ -117,9 +117,8 @@ pub enum ClientError {
     Io(#[from] std::io::Error),
 }
 
-impl ClientError {
-    /// The exit code; see [`exit`].
-    pub fn exit_code(&self) -> u8 {
+impl Failure for ClientError {
+    fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => exit::USAGE,
             Self::Unreachable { .. }

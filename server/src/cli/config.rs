@@ -1,7 +1,10 @@
 //! `autolrs config`: checks and shows what `autolrs serve` would run with.
 
 use super::{ServeArgs, client::ClientError, jobs::print, render};
-use crate::{config::ConfigError, exit};
+use crate::{
+    config::ConfigError,
+    exit::{self, Failure},
+};
 use clap::{Subcommand, ValueEnum};
 
 /// What the forms of output promise.
@@ -57,9 +60,8 @@ pub enum ConfigCommandError {
     Print(#[from] ClientError),
 }
 
-impl ConfigCommandError {
-    /// The exit code; see [`exit`].
-    pub fn exit_code(&self) -> u8 {
+impl Failure for ConfigCommandError {
+    fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => exit::USAGE,
             Self::Print(error) => error.exit_code(),

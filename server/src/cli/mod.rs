@@ -18,10 +18,10 @@ mod watch;
 use crate::{
     build,
     config::{Config, ConfigError, Settings, knobs::KNOBS},
-    exit,
+    exit::{self, Failure},
 };
 use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
-use client::{ClientError, Target};
+use client::Target;
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
@@ -150,22 +150,23 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(if asked { exit::OK } else { exit::USAGE })
 }
 
-/// Prints an error.
-pub fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    eprintln!("autolrs: {error}");
-    ExitCode::from(code)
-}
-
-/// The end of a command that asked a server.
-pub fn finish(result: Result<(), ClientError>) -> ExitCode {
+/// The end of a command.
+pub fn end(result: Result<(), impl Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::from(exit::OK),
         // Whoever read the output has seen enough.
-        Err(ClientError::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-            ExitCode::from(exit::OK)
+        Err(error) if is_closed_pipe(&error) => ExitCode::from(exit::OK),
+        Err(error) => {
+            eprintln!("autolrs: {error}");
+            ExitCode::from(error.exit_code())
         }
-        Err(error) => fail(&error, error.exit_code()),
     }
+}
+
+fn is_closed_pipe(error: &dyn std::error::Error) -> bool {
+    std::iter::successors(error.source(), |error| error.source())
+        .filter_map(|source| source.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]

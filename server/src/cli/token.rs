@@ -4,7 +4,7 @@ use super::jobs::{Output, print};
 use crate::{
     auth::{Record, TokenError, Tokens, file::SERVER, roles::Role},
     config::{Config, ConfigError},
-    exit,
+    exit::{self, Failure},
 };
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -103,9 +103,8 @@ pub enum TokenCommandError {
     Out(#[from] super::client::ClientError),
 }
 
-impl TokenCommandError {
-    /// The exit code; see [`exit`].
-    pub fn exit_code(&self) -> u8 {
+impl Failure for TokenCommandError {
+    fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::NoFile | Self::Expires(_) | Self::Token(TokenError::Tenant(_)) => {
                 exit::USAGE

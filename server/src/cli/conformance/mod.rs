@@ -11,7 +11,7 @@ use super::{
     jobs::{Output, print},
     render,
 };
-use crate::exit;
+use crate::exit::{self, Failure};
 use clap::Args;
 use std::ffi::OsString;
 pub(super) use verdict::Broken;
@@ -136,9 +136,8 @@ pub enum ConformanceError {
     Interrupted(usize),
 }
 
-impl ConformanceError {
-    /// The exit code; see [`exit`].
-    pub fn exit_code(&self) -> u8 {
+impl Failure for ConformanceError {
+    fn exit_code(&self) -> u8 {
         match self {
             Self::Unknown(_) | Self::NoCommand | Self::ServerToo => exit::USAGE,
             Self::Client(error) => error.exit_code(),

@@ -5,7 +5,7 @@ mod report;
 pub mod spec;
 mod steps;
 
-use crate::exit;
+use crate::exit::{self, Failure};
 use autolrs_core::{
     job::Refusal,
     policy,
@@ -111,9 +111,8 @@ pub enum SimulateError {
     Out(#[from] io::Error),
 }
 
-impl SimulateError {
-    /// The exit code; see [`exit`].
-    pub fn exit_code(&self) -> u8 {
+impl Failure for SimulateError {
+    fn exit_code(&self) -> u8 {
         match self {
             Self::File { .. } | Self::Spec { .. } | Self::Curves { .. } | Self::BreaksAt(_) => exit::USAGE,
             Self::Refused(_) | Self::Out(_) => exit::INTERNAL,

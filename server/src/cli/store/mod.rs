@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{Config, ConfigError},
-    exit,
+    exit::{self, Failure},
     store::{
         JobKey, StoreError,
         export::{Count, Damage, ExportError},
@@ -179,9 +179,8 @@ fn other_way(error: &StoreError) -> &'static str {
     }
 }
 
-impl StoreCommandError {
-    /// The exit code; see [`exit`].
-    pub fn exit_code(&self) -> u8 {
+impl Failure for StoreCommandError {
+    fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Read { .. } => exit::USAGE,
             Self::Store { error: StoreError::NotEmpty { .. } } => exit::FAILED,
