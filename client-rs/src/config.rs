@@ -16,6 +16,8 @@ pub const ENV_CA: &str = "AUTOLRS_CA";
 pub const ENV_CERT: &str = "AUTOLRS_CERT";
 /// Environment variable with the path of its key.
 pub const ENV_KEY: &str = "AUTOLRS_KEY";
+/// Environment variable with the trace that this process is part of.
+pub const ENV_TRACEPARENT: &str = "TRACEPARENT";
 /// How long opening a session may take. Long enough for a server that is being restarted.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long training may stand still at the end of a directive.
@@ -78,6 +80,9 @@ pub struct SessionConfig {
     pub cert: Option<PathBuf>,
     /// A PEM file with its key.
     pub key: Option<PathBuf>,
+    /// The trace that this training is part of, as W3C's `traceparent` (`00-<trace>-<parent>-01`): the server's spans of its
+    /// requests are put in there. With the feature `opentelemetry`, the trace of the current `tracing` span comes first.
+    pub traceparent: Option<String>,
     /// The bytes of a session's state from the trainer's checkpoint.
     pub resume: Option<Vec<u8>>,
     /// Take the job over from a trainer that was heard in the last minute. A trainer of this host whose process is
@@ -115,6 +120,7 @@ impl SessionConfig {
             ca,
             cert,
             key,
+            traceparent: std::env::var(ENV_TRACEPARENT).ok(),
             resume: None,
             takeover: false,
             restart: false,

@@ -145,7 +145,7 @@ pub use autolrs_core::{
 };
 pub use config::{
     DEFAULT_CONNECT_TIMEOUT, DEFAULT_DECISION_TIMEOUT, DEFAULT_SERVER, ENV_CA, ENV_CERT, ENV_KEY, ENV_SERVER,
-    ENV_TOKEN, OnOutage, SessionConfig,
+    ENV_TOKEN, ENV_TRACEPARENT, OnOutage, SessionConfig,
 };
 pub use endpoint::{EndpointConfig, Token, tls_problem};
 pub use error::Error;

@@ -31,7 +31,7 @@ pub(crate) struct Session {
 impl Session {
     #[new]
     #[pyo3(signature = (*, server, token, job, spec, resume, takeover, restart, on_outage, connect_timeout,
-                        decision_timeout, replay, validate, switch_every, ca=None))]
+                        decision_timeout, replay, validate, switch_every, ca=None, traceparent=None))]
     #[expect(clippy::too_many_arguments, reason = "all are keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -49,6 +49,7 @@ impl Session {
         validate: bool,
         switch_every: u64,
         ca: Option<PathBuf>,
+        traceparent: Option<String>,
     ) -> PyResult<Self> {
         let spec = spec::read(spec, switch_every).map_err(|error| raised(py, &error))?;
         // The certificates that the environment names.
@@ -57,6 +58,7 @@ impl Session {
             server,
             token: token.map(Token::from),
             ca: ca.or_else(|| environment.ca.clone()),
+            traceparent,
             resume,
             takeover,
             restart,

@@ -20,6 +20,7 @@ use std::{
 };
 use tokio::sync::{mpsc, mpsc::error::TrySendError, oneshot};
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span};
 
 /// What bounds the actors.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +88,7 @@ impl Registry {
         message: impl FnOnce(Reply<T>) -> Message,
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        self.send(key, Letter { by, message: message(reply) })?;
+        self.send(key, Letter { by, span: Span::current(), message: message(reply) })?;
         answer.await.unwrap_or_else(|_| Err(lost(key)))
     }
 
@@ -163,7 +164,8 @@ async fn run(mut actor: Actor, mut messages: mpsc::Receiver<Letter>, place: Plac
         match tokio::time::timeout(idle, messages.recv()).await {
             Ok(None) => return,
             Ok(Some(letter)) => {
-                actor.handle(letter).await;
+                let span = letter.span.clone();
+                actor.handle(letter).instrument(span).await;
                 place.tenure.handled(actor.needed_until(), actor.standing());
                 if !actor.is_empty() {
                     continue;

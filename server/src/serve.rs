@@ -17,7 +17,7 @@ use crate::{
     rpc::{Edge, Jobs, Stores, Trainers},
     store::{JobStore, LateStore, SledOptions, SledStore, StoreError},
     supervisor,
-    telemetry::{disk, exposition::Exposition, logs, logs::Filter, metrics, rpc::RpcLayer},
+    telemetry::{disk, exposition::Exposition, logs, logs::Filter, metrics, otlp::Traces, rpc::RpcLayer},
 };
 use autolrs_proto::{
     FILE_DESCRIPTOR_SET,
@@ -97,6 +97,9 @@ pub enum ServeError {
         /// What is wrong.
         problem: String,
     },
+    /// The traces can't be sent as the settings say.
+    #[error("{0}")]
+    Otlp(String),
     /// The machine or the process failed us.
     #[error("{0}")]
     Internal(String),
@@ -107,7 +110,7 @@ impl Failure for ServeError {
         match self {
             Self::Store(_) => exit::UNFIT,
             Self::Listen { .. } => exit::UNAVAILABLE,
-            Self::Config(_) | Self::Security { .. } => exit::USAGE,
+            Self::Config(_) | Self::Security { .. } | Self::Otlp(_) => exit::USAGE,
             Self::Internal(_) => exit::INTERNAL,
         }
     }
@@ -118,9 +121,14 @@ impl Failure for ServeError {
 /// # Errors
 /// See [`ServeError`].
 pub fn run(config: &Config, reread: impl Fn() -> Settings) -> Result<(), ServeError> {
-    let filter = logs::start(&config.log).map_err(ServeError::Internal)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
+    let traces = runtime.block_on(async { config.otlp.as_ref().map(Traces::start).transpose() });
+    let traces = traces.map_err(ServeError::Otlp)?;
+    let filter = logs::start(&config.log, traces.as_ref()).map_err(ServeError::Internal)?;
     let result = runtime.block_on(serve(config, filter, reread));
+    if let Some(traces) = traces {
+        traces.end();
+    }
     // What still waits for a stuck disk must not keep the process.
     runtime.shutdown_timeout(LEFTOVERS);
     result

@@ -1,6 +1,6 @@
 //! The trainer's own request to end its job in order.
 
-use super::{Shared, link::Link};
+use super::{Shared, link::Link, trace_context::TraceContext};
 use crate::{endpoint::EndpointConfig, error::Error};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,10 +29,12 @@ fn request_id() -> String {
 pub(crate) struct Caller {
     pub(crate) endpoint: EndpointConfig,
     pub(crate) job: String,
+    pub(crate) trace: TraceContext,
 }
 
 impl Caller {
     fn link(&self) -> Result<Link, Error> {
-        Link::new(self.endpoint.clone(), &self.job)
+        let link = Link::new(self.endpoint.clone(), &self.job)?;
+        Ok(link.within(self.trace.clone()))
     }
 }

@@ -1,6 +1,6 @@
 //! The connection to the server: four unary calls with deadlines, and a channel that is rebuilt when it is stuck.
 
-use super::{holder, status::Failure};
+use super::{holder, status::Failure, trace_context::TraceContext};
 use crate::{
     endpoint::EndpointConfig,
     error::Error,
@@ -38,6 +38,7 @@ pub(super) struct Link {
     endpoint: Endpoint,
     connect: Connect,
     token: Option<MetadataValue<Ascii>>,
+    trace: Option<TraceContext>,
     channel: Option<Channel>,
     failures: u32,
     /// How long the server asked to be left alone, when it last refused.
@@ -73,11 +74,17 @@ impl Link {
             endpoint: config.endpoint()?,
             connect: Box::new(Endpoint::connect_lazy),
             token: config.authorization()?,
+            trace: None,
             channel: None,
             failures: 0,
             retry_delay: Duration::ZERO,
             config,
         })
+    }
+
+    /// The same, and its requests are part of a trace.
+    pub(super) fn within(self, trace: TraceContext) -> Self {
+        Self { trace: Some(trace), ..self }
     }
 
     /// The same with another way to connect.
@@ -199,6 +206,9 @@ impl Link {
         request.set_timeout(deadline);
         if let Some(token) = &self.token {
             request.metadata_mut().insert("authorization", token.clone());
+        }
+        if let Some(trace) = &self.trace {
+            trace.write(request.metadata_mut());
         }
         request
     }

@@ -14,6 +14,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod trace_context;
 
 pub use handle::{Handle, Snapshot};
 pub use session::Session;
@@ -30,6 +31,7 @@ use tower::{
     util::rng::HasherRng,
 };
 use trace::Trace;
+use trace_context::TraceContext;
 use tracing::{Instrument, Span};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -51,10 +53,13 @@ async fn start(
     config: &SessionConfig,
     span: Span,
 ) -> Result<(Arc<Shared>, Option<impl Future<Output = ()> + use<>>), Error> {
-    let connect = |config: &SessionConfig| Link::new(config.into(), &config.job);
+    let context = TraceContext::new(config.traceparent.as_deref(), span.clone());
+    let connect = |config: &SessionConfig| {
+        Link::new(config.into(), &config.job).map(|link| link.within(context.clone()))
+    };
     let (machine, link) = open::open(config, connect).instrument(span.clone()).await?;
     let trace = Trace::new(span, &machine);
-    let shared = Arc::new(Shared::new(machine, config, trace));
+    let shared = Arc::new(Shared::new(machine, config, context, trace));
     let task = link.map(|link| driver::drive(shared.clone(), link));
     Ok((shared, task))
 }

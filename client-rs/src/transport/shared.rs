@@ -1,6 +1,6 @@
 //! What the trainer's thread and the background task share.
 
-use super::{finish::Caller, trace::Trace};
+use super::{finish::Caller, trace::Trace, trace_context::TraceContext};
 use crate::{
     config::{OnOutage, SessionConfig},
     error::Error,
@@ -57,7 +57,7 @@ impl State {
 }
 
 impl Shared {
-    pub(crate) fn new(machine: Machine, config: &SessionConfig, trace: Trace) -> Self {
+    pub(crate) fn new(machine: Machine, config: &SessionConfig, context: TraceContext, trace: Trace) -> Self {
         Self {
             state: Mutex::new(State {
                 machine,
@@ -73,7 +73,7 @@ impl Shared {
             closing: watch::Sender::new(false),
             on_outage: config.on_outage,
             decision_timeout: config.decision_timeout,
-            caller: Caller { endpoint: config.into(), job: config.job.clone() },
+            caller: Caller { endpoint: config.into(), job: config.job.clone(), trace: context },
             pid: std::process::id(),
         }
     }

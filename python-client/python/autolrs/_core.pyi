@@ -49,6 +49,7 @@ class Session:
         replay: bool,
         validate: bool,
         switch_every: int,
+        traceparent: str | None = None,
     ) -> Session: ...
     @property
     def line(self) -> str: ...

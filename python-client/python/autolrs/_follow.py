@@ -21,6 +21,7 @@ from autolrs._ranks import Channel, RankedSession, common_job
 from autolrs._replay import Replay
 from autolrs._spec import Request
 from autolrs._streams import Mark
+from autolrs._trace import traceparent
 from autolrs._turn import ENDED, GO_ON, VALIDATE, WANT_LOSSES
 
 Session = Union[_core.Session, RankedSession]
@@ -165,6 +166,7 @@ class Follower(ABC):
             replay=True,
             validate=request.validate,
             switch_every=request.switch_every,
+            traceparent=traceparent(),
         )
 
     def _open_session(self) -> Session:

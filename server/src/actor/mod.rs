@@ -33,6 +33,7 @@ use autolrs_core::{
 use loaded::Loaded;
 use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
+use tracing::Span;
 
 /// Where the answer goes.
 pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -86,10 +87,11 @@ pub enum Message {
     Listen(Reply<(Ack, watch::Receiver<Signal>)>),
 }
 
-/// A message and who has sent it.
+/// A message, who has sent it, and the request that it is part of.
 #[derive(Debug)]
 pub(crate) struct Letter {
     pub(crate) by: By,
+    pub(crate) span: Span,
     pub(crate) message: Message,
 }
 

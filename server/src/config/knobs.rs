@@ -9,6 +9,11 @@ pub const PREFIX: &str = "AUTOLRS_";
 /// What SIGHUP changes; the rest needs a restart.
 const LIVE: [&str; 8] =
     ["log_level", "slow_decision", "max_requests", "max_trainers", "max_jobs", "mailbox", "idle", "drain"];
+/// OpenTelemetry's own variables, which count where nobody says otherwise; the first that is set.
+pub(super) const STANDARD: &[(&str, [&str; 2])] = &[
+    ("otlp_endpoint", ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]),
+    ("otlp_ca", ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"]),
+];
 /// How keys end whose values nobody may see.
 const SECRETS: [&str; 4] = ["_token", "_secret", "_password", "_headers"];
 /// What is shown instead.
@@ -105,6 +110,32 @@ pub const KNOBS: &[Knob] = &[
         value: "DURATION",
         default: "1s",
         help: "A decision that takes this long, judging and storing, has a line in the log, 0s (all) to 1h",
+    },
+    Knob {
+        key: "otlp_endpoint",
+        value: "URL",
+        default: "off",
+        help: "Collector of traces (OTLP over gRPC) such as http://127.0.0.1:4317, or `off`; without it OTEL_EXPORTER_OTLP_ENDPOINT \
+               counts",
+    },
+    Knob {
+        key: "otlp_sample_ratio",
+        value: "N",
+        default: "1",
+        help: "Share of the traces that are sent, 0 to 1; a request that comes with a traceparent is sent if its caller's is",
+    },
+    Knob {
+        key: "otlp_ca",
+        value: "FILE",
+        default: "off",
+        help: "PEM file with the authorities of an https collector's certificate, or `off`: those of the machine",
+    },
+    Knob {
+        key: "otlp_header_file",
+        value: "FILE",
+        default: "off",
+        help: "File with lines `name: value`, sent to the collector as headers (an API key, say), or `off`; \
+               OTEL_EXPORTER_OTLP_HEADERS counts too",
     },
     Knob {
         key: "max_message",

@@ -32,6 +32,8 @@ pub struct Config {
     pub create_store: bool,
     /// Log lines.
     pub log: LogConfig,
+    /// Where traces go; none: nowhere.
+    pub otlp: Option<OtlpConfig>,
     /// What bounds memory and time.
     pub limits: Limits,
     /// Longest time to finish what is under way when the server is told to end.
@@ -58,6 +60,26 @@ pub struct LogConfig {
     pub filter: String,
     /// A decision that takes this long has a line.
     pub slow_decision: Duration,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtlpConfig {
+    /// URL of the collector's gRPC port.
+    pub endpoint: String,
+    /// PEM file with the authorities of its certificate; none: the machine's.
+    pub ca: Option<PathBuf>,
+    /// File with headers for it.
+    pub header_file: Option<PathBuf>,
+    /// Traces of a million that are sent, of those that begin here.
+    pub samples_per_million: u32,
+}
+
+impl OtlpConfig {
+    /// Share of the traces that are sent, of those that begin here.
+    pub fn sample_ratio(&self) -> f64 {
+        f64::from(self.samples_per_million) / 1e6
+    }
 }
 
 /// The form of log lines.

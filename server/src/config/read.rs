@@ -1,6 +1,8 @@
 //! Turns settings (text with an origin) into the typed configuration.
 
-use super::{Config, Limits, LogConfig, LogFormat, Problem, Security, quantity, sources::Setting};
+use super::{
+    Config, Limits, LogConfig, LogFormat, OtlpConfig, Problem, Security, quantity, sources::Setting,
+};
 use crate::{audit::AuditTo, listen::Listen, telemetry::logs, tls::TlsFiles};
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -37,6 +39,7 @@ impl Reader<'_> {
             (!text.is_empty()).then(|| PathBuf::from(text))
         });
         let log = self.log();
+        let otlp = self.otlp();
         let limits = self.limits();
         let drain = self.duration("drain", 0..=600);
         Config {
@@ -46,6 +49,7 @@ impl Reader<'_> {
             data_dir: data_dir.unwrap_or_default(),
             create_store,
             log,
+            otlp,
             limits,
             drain,
         }
@@ -66,6 +70,24 @@ impl Reader<'_> {
             filter: filter.unwrap_or_default(),
             slow_decision: self.duration("slow_decision", 0..=3600),
         }
+    }
+
+    fn otlp(&mut self) -> Option<OtlpConfig> {
+        let samples = self.value("otlp_sample_ratio", "a number from 0 to 1", |text| {
+            text.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio))
+        });
+        let [ca, header_file] = ["otlp_ca", "otlp_header_file"].map(|key| self.path(key));
+        if self.text("otlp_endpoint") == OFF {
+            return None;
+        }
+        let what = "the URL of a collector's gRPC port such as http://127.0.0.1:4317, or off";
+        let endpoint = self.value("otlp_endpoint", what, |text| {
+            let url: http::Uri = text.parse().ok()?;
+            let known = matches!(url.scheme_str(), Some("http" | "https"));
+            (known && url.authority().is_some()).then(|| text.to_owned())
+        })?;
+        let samples_per_million = (samples.unwrap_or(1.0) * 1e6).round() as u32;
+        Some(OtlpConfig { endpoint, ca, header_file, samples_per_million })
     }
 
     fn limits(&mut self) -> Limits {

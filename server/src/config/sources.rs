@@ -2,7 +2,7 @@
 
 use super::{
     Problem,
-    knobs::{KNOBS, Knob, PREFIX},
+    knobs::{KNOBS, Knob, PREFIX, STANDARD},
     nearest::nearest,
 };
 use std::{
@@ -89,7 +89,9 @@ pub(super) fn merge(
     // The last word counts.
     let mut given: BTreeMap<_, _> = given.into_iter().map(|setting| (setting.knob.key, setting)).collect();
     let default = |knob: &'static Knob| Setting { knob, text: knob.default.into(), origin: Origin::Default };
-    let settings = KNOBS.iter().map(|knob| given.remove(knob.key).unwrap_or_else(|| default(knob)));
+    let settings = KNOBS
+        .iter()
+        .map(|knob| given.remove(knob.key).or_else(|| standard(knob, env)).unwrap_or_else(|| default(knob)));
     (settings.collect(), problems)
 }
 
@@ -172,6 +174,15 @@ fn read_env(env: &HashMap<String, String>, problems: &mut Vec<Problem>) -> Vec<S
         }
     }
     settings
+}
+
+/// What OpenTelemetry's own variables say of a knob.
+fn standard(knob: &'static Knob, env: &HashMap<String, String>) -> Option<Setting> {
+    let (_, names) = STANDARD.iter().find(|(key, _)| *key == knob.key)?;
+    names.iter().find_map(|name| {
+        let text = env.get(*name).filter(|text| !text.is_empty())?.clone();
+        Some(Setting { knob, text, origin: Origin::Variable((*name).to_owned()) })
+    })
 }
 
 fn did_you_mean(meant: Option<&str>) -> String {

@@ -1,10 +1,10 @@
 //! Log lines on stderr, as text or as JSON.
 
-use super::decisions;
+use super::{decisions, otlp::Traces};
 use crate::config::{LogConfig, LogFormat};
 use std::io::IsTerminal;
 use tracing_subscriber::{
-    EnvFilter, Registry, fmt, layer::SubscriberExt, reload, reload::Handle, util::SubscriberInitExt,
+    EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, reload, reload::Handle, util::SubscriberInitExt,
 };
 
 /// The filter of the lines, which may change.
@@ -21,23 +21,21 @@ impl Filter {
     }
 }
 
-/// Starts logging. Panics of tasks become log lines.
+/// Starts logging, and the spans of `traces`, whatever the filter of the lines says. Panics of tasks become log lines.
 ///
 /// # Errors
 /// A sentence, if the process logs already.
-pub fn start(config: &LogConfig) -> Result<Filter, String> {
+pub fn start(config: &LogConfig, traces: Option<&Traces>) -> Result<Filter, String> {
     decisions::slow_after(config.slow_decision);
     let filter = filter(&config.filter)?;
     let (filter, handle) = reload::Layer::new(filter);
-    let registry = tracing_subscriber::registry().with(filter);
     let stderr = fmt::layer().with_writer(std::io::stderr);
-    let started = match config.format {
-        LogFormat::Text => registry.with(stderr.with_ansi(std::io::stderr().is_terminal())).try_init(),
-        LogFormat::Json => {
-            registry.with(stderr.json().flatten_event(true).with_current_span(true)).try_init()
-        }
+    let lines = match config.format {
+        LogFormat::Text => stderr.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => stderr.json().flatten_event(true).with_current_span(true).boxed(),
     };
-    started.map_err(|e| e.to_string())?;
+    let registry = tracing_subscriber::registry().with(lines.with_filter(filter));
+    registry.with(traces.map(Traces::layer)).try_init().map_err(|e| e.to_string())?;
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a defect")));
     Ok(Filter(handle))
 }

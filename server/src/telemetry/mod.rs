@@ -5,5 +5,6 @@ pub(crate) mod disk;
 pub mod exposition;
 pub mod logs;
 pub mod metrics;
+pub mod otlp;
 pub mod rpc;
 pub mod table;

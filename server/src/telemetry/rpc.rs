@@ -1,6 +1,9 @@
 //! The outermost layer of the gRPC listener: one span, one count and one duration per RPC.
 
-use super::metrics::{self, Method};
+use super::{
+    metrics::{self, Method},
+    otlp,
+};
 use autolrs_proto::FILE_DESCRIPTOR_SET;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
@@ -18,6 +21,7 @@ use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt;
 use tower::{Layer, Service};
 use tracing::{Instrument, Span, field};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// What callers make up is not counted by name: labels must be few.
 const UNKNOWN: Method = Method { service: "unknown", name: "unknown", kind: "unary" };
@@ -95,7 +99,7 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let RpcLayer { methods, under_way } = &self.layer;
         let method = methods.get(request.uri().path()).copied().unwrap_or(UNKNOWN);
-        let mut call = Call::begin(method, under_way.token());
+        let mut call = Call::begin(method, request.headers(), under_way.token());
         let span = call.span.clone();
         let answer = span.in_scope(|| self.inner.call(request));
         let counted = async move {
@@ -117,7 +121,7 @@ struct Call {
 }
 
 impl Call {
-    fn begin(method: Method, under_way: TaskTrackerToken) -> Self {
+    fn begin(method: Method, headers: &HeaderMap, under_way: TaskTrackerToken) -> Self {
         let span = tracing::info_span!(
             "rpc",
             service = method.service,
@@ -125,8 +129,10 @@ impl Call {
             tenant = field::Empty,
             token = field::Empty,
             job = field::Empty,
-            request_id = field::Empty
+            request_id = field::Empty,
+            trace_id = field::Empty
         );
+        otlp::continue_trace(&span, headers);
         metrics::rpc_begun(method);
         Self { method, started: Instant::now(), span, code: None, _under_way: under_way }
     }
@@ -149,7 +155,12 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         // Without a status the caller has gone before the end.
-        let code = name(self.code.unwrap_or(Code::Cancelled));
+        let code = self.code.unwrap_or(Code::Cancelled);
+        self.span.set_attribute("rpc.grpc.status_code", code as i64);
+        if is_ours(code) {
+            self.span.set_status(opentelemetry::trace::Status::error(name(code)));
+        }
+        let code = name(code);
         let taken = self.started.elapsed();
         metrics::rpc(self.method, code, taken);
         self.span.in_scope(|| tracing::debug!(code, seconds = taken.as_secs_f64(), "done"));
@@ -186,6 +197,19 @@ impl http_body::Body for Counted {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// Whether an RPC with this code has failed through the server's fault, by OpenTelemetry's conventions.
+const fn is_ours(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
 }
 
 /// The code as the metrics of other gRPC servers write it.

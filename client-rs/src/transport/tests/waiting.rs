@@ -1,7 +1,7 @@
 //! Training stands still for no longer than the decision time-out, wherever and however the server falls silent.
 
 use super::{
-    super::{Handle, Session, driver, shared::Shared, trace::Trace},
+    super::{Handle, Session, driver, shared::Shared, trace::Trace, trace_context::TraceContext},
     *,
 };
 use crate::{
@@ -66,7 +66,7 @@ fn session_at(place: Place, network: Network, on_outage: OnOutage) -> Session {
     };
     let machine = Machine::open("job", 0.01, opened);
     let trace = Trace::new(Span::none(), &machine);
-    let shared = Arc::new(Shared::new(machine, &config, trace));
+    let shared = Arc::new(Shared::new(machine, &config, TraceContext::new(None, Span::none()), trace));
     tokio::spawn(driver::drive(shared.clone(), network.link(&config).unwrap()));
     let session = Session { handle: Handle(shared) };
     run(&session, if place == Place::Stop { f64::NAN } else { 1.0 });

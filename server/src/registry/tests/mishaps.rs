@@ -105,5 +105,5 @@ async fn a_closed_registry_answers_what_it_has_taken_and_takes_no_more() {
 }
 
 fn letter(message: Message) -> Letter {
-    Letter { by: By::default(), message }
+    Letter { by: By::default(), span: tracing::Span::none(), message }
 }
