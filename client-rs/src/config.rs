@@ -120,7 +120,7 @@ impl SessionConfig {
             ca,
             cert,
             key,
-            traceparent: std::env::var(ENV_TRACEPARENT).ok(),
+            traceparent: std::env::var(ENV_TRACEPARENT).ok().filter(|text| !text.is_empty()),
             resume: None,
             takeover: false,
             restart: false,

@@ -309,7 +309,11 @@ impl Secrets {
     fn read(security: &Security) -> Result<Self, ServeError> {
         let mut reloads = Reloads::default();
         let certificate = security.tls.clone().map(|files| {
-            Live::start("certificate", files.paths(), move || files.read().map_err(|error| error.to_string()))
+            Live::start("certificate", files.paths(), move || {
+                let read = files.read().map_err(|error| error.to_string())?;
+                metrics::certificate_expires(files.expires().ok());
+                Ok(read)
+            })
         });
         let unusable = |key| move |problem| ServeError::Security { key, problem };
         let certificate = certificate.transpose().map_err(unusable("tls_cert"))?.map(Arc::new);

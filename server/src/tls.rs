@@ -82,6 +82,18 @@ impl TlsFiles {
         Ok(Arc::new(config))
     }
 
+    /// When the server's certificate ends to be valid, in seconds since 1970.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub(crate) fn expires(&self) -> Result<i64, TlsError> {
+        let found = certificates(&self.cert)?;
+        let leaf = found.first().ok_or_else(|| file(&self.cert, &"there is no certificate in it"))?;
+        let (_, leaf) =
+            x509_parser::parse_x509_certificate(leaf).map_err(|error| file(&self.cert, &error))?;
+        Ok(leaf.validity().not_after.timestamp())
+    }
+
     fn pair(&self, error: &rustls::Error) -> TlsError {
         TlsError::Pair { cert: self.cert.clone(), key: self.key.clone(), problem: error.to_string() }
     }

@@ -101,7 +101,9 @@ def watched(stack: Stack) -> Iterator[Prometheus]:
         prometheus(f"127.0.0.1:{stack.http}", stack.directory) as asked,
     ):
         for policy in ("scan", "wsd"):
-            asked.wait(f'rate(autolrs_decisions_total{{policy="{policy}"}}[15s]) > 0')
+            decided = f'rate(autolrs_decisions_total{{policy="{policy}"}}[15s]) > 0'
+            asked.wait(decided, lambda samples: samples or trainings.failures)
+            assert not trainings.failures
         asked.wait('sum(autolrs_jobs_ended_total{state="finished"}) > 1')
         asked.wait("autolrs_store_size_bytes > 0")
         # What goes wrong every day: somebody asks for a job that is not there.

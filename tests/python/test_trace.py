@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def traces(server: Server, job: str) -> set[str]:
     """What the server's lines about a session name."""
     lines = [json.loads(line) for line in server.log().splitlines()]
-    opened = [line for line in lines if line["message"] == "session opened" and line["job"] == job]
+    opened = [line for line in lines if line["message"] == "session opened" and line["job"].endswith(f"/{job}")]
     assert opened
     return {span["trace_id"] for line in opened for span in line["spans"] if "trace_id" in span}
 

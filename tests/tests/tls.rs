@@ -144,8 +144,14 @@ async fn whoever_is_not_trusted_is_told_apart_at_once() {
     let told = autolrs(list).await;
     assert!(told.code == Some(1) && told.err.contains("an authority that is not trusted here"), "{told:?}");
 
+    // The first days of 2100 and of 2021.
+    until(&server, "autolrs_tls_certificate_expires_timestamp_seconds 4102444800").await;
     files.secret("v2", &authority.sign_until(&["localhost"], 2021));
     until(&server, "autolrs_reloads_total{what=\"certificate\",result=\"ok\"} 2").await;
+    until(&server, "autolrs_tls_certificate_expires_timestamp_seconds 1609459200").await;
+    let [cert, key] = ["tls.crt", "tls.key"].map(|name| files.text(name));
+    let doctor = autolrs(["doctor", "--tls-cert", &cert, "--tls-key", &key]).await;
+    assert!(doctor.out.contains("tls.crt is no longer valid"), "{doctor:?}");
     let expired = refused(&right).await;
     assert!(expired.contains("has expired"), "{expired}");
     // A server without TLS.

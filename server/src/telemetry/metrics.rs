@@ -45,6 +45,7 @@ fn begin() {
     jobs_live(0);
     gauge!(table::TRAINERS.name).set(0.0);
     gauge!(table::SAVES.name).set(0.0);
+    gauge!(table::EXPIRES.name).set(f64::INFINITY);
     let unlabelled = [table::SLOW_DECISIONS, table::LOSSES, table::SESSIONS, table::AUDIT, table::HANDSHAKES];
     for metric in unlabelled {
         counter!(metric.name).absolute(0);
@@ -156,6 +157,11 @@ pub fn audit_failed() {
 /// A client could not be greeted.
 pub fn handshake_failed() {
     counter!(table::HANDSHAKES.name).increment(1);
+}
+
+/// The certificate in use ends to be valid then, in seconds since 1970.
+pub fn certificate_expires(seconds: Option<i64>) {
+    gauge!(table::EXPIRES.name).set(seconds.map_or(f64::NAN, |seconds| seconds as f64));
 }
 
 /// Files were read; whether they can be used.

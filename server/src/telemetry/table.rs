@@ -95,6 +95,8 @@ metrics! {
         "Size of the disk that the store is on";
     HANDSHAKES: Counter "autolrs_tls_handshakes_failed_total" []
         "TLS handshakes that have failed: no or another certificate, no TLS, no common version";
+    EXPIRES: Gauge "autolrs_tls_certificate_expires_timestamp_seconds" []
+        "When the certificate in use ends to be valid, in seconds since 1970; +Inf without TLS";
     RELOADS: Counter "autolrs_reloads_total" ["what", "result"]
         "Times that files were read, the start included, by what they are (certificate, tokens) and by result (ok, failed)";
     RELOADED: Gauge "autolrs_last_reload_successful" ["what"]

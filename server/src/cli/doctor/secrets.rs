@@ -4,10 +4,23 @@ use super::Finding;
 use crate::{auth::Tokens, config::Security};
 use std::time::SystemTime;
 
+/// Days before its end at which a certificate should have been renewed.
+const SOON: i64 = 14;
+
 /// Whether the certificate, its key and the authorities of clients fit together; none: no TLS.
 pub(super) fn certificate(security: &Security) -> Option<Finding> {
     let tls = security.tls.as_ref()?;
+    let expires = tls.expires().unwrap_or(i64::MAX);
+    let left = expires.saturating_sub(seconds(SystemTime::now())) / 86_400;
     Some(match tls.read() {
+        Ok(_) if left < SOON => Finding::warn(
+            "certificate",
+            match left {
+                ..0 => format!("{} is no longer valid", tls.cert.display()),
+                _ => format!("{} is valid for {left} more days", tls.cert.display()),
+            },
+            "renew it: the server reads it anew when the file changes",
+        ),
         Ok(_) => Finding::ok("certificate", format!("{} and its key can be used", tls.cert.display())),
         Err(error) => Finding::fail(
             "certificate",
@@ -16,6 +29,11 @@ pub(super) fn certificate(security: &Security) -> Option<Finding> {
              key of tls_cert",
         ),
     })
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Whether somebody can get in; none: no tokens.
