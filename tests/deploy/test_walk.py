@@ -68,7 +68,7 @@ def test_in_a_container(here: Path) -> None:
     assert json.loads(podman("inspect", "autolrs"))[0]["State"]["ExitCode"] == 0, "SIGTERM is an end in order"
     added, whole = sizes("autolrs:0.1.0")
     print(f"the image: {whole / 1e6:.0f} MB, {added / 1e6:.1f} MB of them on top of Debian's")
-    assert added < 25e6
+    assert added < 40e6, "deploy/README.md says about 30 MB"
 
 
 def confined(container: Document) -> None:
