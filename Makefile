@@ -17,6 +17,9 @@
 #              BENCH_ROWS=tests/bench/policies.jsonl keeps the rows
 # make bench-convergence   real trainings, five tasks, against tuned schedules at equal steps; then a hundred seeds and
 #              hostile settings: about two hours; takes up the rows in tests/bench/ and runs what they lack
+# make soak    1,000 jobs at once for ten minutes, each with a client of its own, that come and go: memory, open files and disk of
+#              the server as rows (tests/bench/soak.jsonl) and as a picture (tests/bench/soak.svg), and the slope after the
+#              warm-up. SOAK="--seconds 60 --jobs 100" for less, under target/soak then
 # make example-candle   a convolutional network in candle, with the searched learning rate and with constant ones;
 #              fetches and builds candle, which takes some minutes
 # make docs    the reference of the Python package and of the Rust crates as HTML, under target/docs and target/doc; a
@@ -33,7 +36,7 @@ SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-python test-frameworks test-deploy test-gpu torture check fmt bench bench-policies bench-convergence example-candle docs wheel package clean fuzz server server-release
+.PHONY: help demo test test-rust test-python test-frameworks test-deploy test-gpu torture check fmt bench bench-policies bench-convergence soak example-candle docs wheel package clean fuzz server server-release
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .venv
@@ -115,6 +118,12 @@ fmt: $(VENV_STAMP)
 bench: server-release $(CLIENT_STAMP) $(BENCH_STAMP)
 	cargo build --locked --release -p autolrs-tests --bin autolrs-bench
 	AUTOLRS_BIN=$(TARGET)/release/autolrs $(BIN)/python tests/bench/run.py $(TARGET)/release/autolrs-bench $(BENCH_ROWS)
+
+soak: ROWS := $(if $(SOAK),target/soak,tests/bench)/soak
+soak: server-release $(VENV_STAMP)
+	cargo build --locked --release -p autolrs-tests --bin autolrs-soak
+	mkdir -p $(dir $(ROWS))
+	AUTOLRS_BIN=$(TARGET)/release/autolrs $(BIN)/python tests/bench/soak.py $(TARGET)/release/autolrs-soak $(ROWS).jsonl $(ROWS).svg $(SOAK)
 
 bench-policies:
 	cargo bench --locked --quiet -p autolrs-core --bench policies -- $(abspath $(BENCH_ROWS))

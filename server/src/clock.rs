@@ -17,8 +17,7 @@ pub struct Clock {
 impl Clock {
     /// A clock that starts now.
     pub fn start() -> Self {
-        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self::starting_at(millis(since_1970))
+        Self::starting_at(time_of_day())
     }
 
     /// A clock that starts at a moment in milliseconds since 1970.
@@ -36,6 +35,11 @@ impl Clock {
         Duration::from_millis(self.now().saturating_sub(moment))
     }
 
+    /// Whether the time of day has been set back since this clock started: what it says of times long past can't be trusted.
+    pub fn is_ahead(&self) -> bool {
+        self.now() > time_of_day().saturating_add(millis(SILENCE))
+    }
+
     /// What a stored moment of hearing means for a job that was just loaded: a trainer that was heard shortly before
     /// the server started could not be heard while it was away. A moment in the future is of a server whose clock was
     /// ahead: all that is known is that it was before this one started.
@@ -44,6 +48,11 @@ impl Clock {
         let was_away = before_start > 0 && before_start < millis(SILENCE);
         if was_away || heard > self.now() { self.started_millis } else { heard }
     }
+}
+
+/// In milliseconds since 1970.
+fn time_of_day() -> u64 {
+    millis(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
 fn millis(duration: Duration) -> u64 {

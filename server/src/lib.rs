@@ -17,6 +17,7 @@ pub mod live;
 pub mod operate;
 pub mod registry;
 mod reload;
+mod retention;
 pub mod rpc;
 pub mod serve;
 mod socket;

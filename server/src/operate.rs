@@ -1,7 +1,8 @@
 //! What machines ask to operate the server: gRPC health, and over plain HTTP `/metrics`, `/livez` and `/readyz`.
 
 use crate::{
-    store::{Health, JobStore},
+    config::Limits,
+    store::{Disk, Health, JobStore},
     supervisor,
     telemetry::{exposition::Exposition, metrics},
 };
@@ -32,6 +33,8 @@ pub struct Probes {
     health: watch::Receiver<Health>,
     /// Silence of the store's writer after which it counts as stuck: a disk may need long, but not that long.
     writer_silence: Duration,
+    /// Free bytes on the store's disk below which there is a warning.
+    disk_warning: u64,
     draining: CancellationToken,
     metrics: Exposition,
     beat: Arc<Mutex<Instant>>,
@@ -41,12 +44,13 @@ impl Probes {
     /// Probes of a store, and of this process until it drains.
     pub fn new(
         store: Arc<dyn JobStore>,
-        writer_silence: Duration,
+        limits: &Limits,
         draining: CancellationToken,
         metrics: Exposition,
     ) -> Self {
         let (health, beat) = (store.health(), Arc::new(Mutex::new(Instant::now())));
-        Self { store, health, writer_silence, draining, metrics, beat }
+        let Limits { writer_silence, disk_warning, .. } = *limits;
+        Self { store, health, writer_silence, disk_warning, draining, metrics, beat }
     }
 
     /// The plain HTTP service. It says nothing of any job.
@@ -58,18 +62,47 @@ impl Probes {
             .with_state(self)
     }
 
-    /// Beats, so that `/livez` sees whether the event loop turns, and lets the histograms forget. Never ends.
+    /// Beats, so that `/livez` sees whether the event loop turns, lets the histograms forget, and looks at the disk. Never
+    /// ends.
     pub async fn beat(self) {
         let mut interval = tokio::time::interval(BEAT);
+        let mut low = false;
         loop {
             interval.tick().await;
             *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             self.metrics.run_upkeep();
+            self.look_at_disk(&mut low);
             // As /livez says: the service manager restarts what is stuck.
             if self.live().0 == StatusCode::OK {
                 supervisor::alive();
             }
         }
+    }
+
+    fn look_at_disk(&self, low: &mut bool) {
+        let warning = self.disk_warning();
+        if warning.is_some() == std::mem::replace(low, warning.is_some()) {
+            return;
+        }
+        match &warning {
+            Some(warning) => tracing::warn!(warning, "the disk is almost full"),
+            None => tracing::info!("the disk has room again"),
+        }
+        if self.away().is_none() {
+            supervisor::status(
+                &warning.map_or("serving".to_owned(), |warning| format!("serving; {warning}")),
+            );
+        }
+    }
+
+    /// What is to be said of a disk that is almost full.
+    fn disk_warning(&self) -> Option<String> {
+        let Disk { free, least } = self.store.disk().filter(|disk| disk.free < self.disk_warning)?;
+        let (free, least) = (free >> 20, least >> 20);
+        Some(format!(
+            "warning: {free} MiB are left on the store's disk, below {least} MiB it writes nothing: make room, or keep \
+             ended jobs for a shorter time (keep_ended)"
+        ))
     }
 
     /// Tells gRPC health whether the store can be used now, and returns it.
@@ -135,7 +168,11 @@ impl Probes {
         if self.draining.is_cancelled() {
             return unavailable("draining".into());
         }
-        self.away().map_or_else(|| (StatusCode::OK, "ok\n".into()), unavailable)
+        let well = || {
+            let warning = self.disk_warning().map(|warning| warning + "\n");
+            (StatusCode::OK, "ok\n".to_owned() + &warning.unwrap_or_default())
+        };
+        self.away().map_or_else(well, unavailable)
     }
 }
 
@@ -153,13 +190,15 @@ fn unavailable(why: String) -> (StatusCode, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::memory::MemoryStore;
+    use crate::{config::Settings, store::memory::MemoryStore};
     use metrics_exporter_prometheus::PrometheusBuilder;
+    use std::collections::{BTreeMap, HashMap};
 
     fn probes(draining: &CancellationToken) -> (Arc<MemoryStore>, Probes) {
         let store = Arc::new(MemoryStore::default());
         let metrics = Exposition::new(PrometheusBuilder::new().build_recorder().handle(), || ());
-        (store.clone(), Probes::new(store, Duration::from_secs(60), draining.clone(), metrics))
+        let limits = Settings::collect(&BTreeMap::new(), &HashMap::new(), None).best().0.limits;
+        (store.clone(), Probes::new(store, &limits, draining.clone(), metrics))
     }
 
     #[tokio::test]

@@ -31,6 +31,8 @@ pub struct Bounds {
     pub mailbox: usize,
     /// Silence after which a job leaves memory.
     pub idle: Duration,
+    /// Numbers of directives, up to the newest of a job, whose losses are kept in detail.
+    pub history: u64,
 }
 
 /// The actors of a server. Cheap to clone.
@@ -115,6 +117,14 @@ impl Registry {
         census.publish();
     }
 
+    /// Removes a job if it ended longer ago than `keep`; whether it did.
+    ///
+    /// # Errors
+    /// As [`Registry::ask`].
+    pub async fn expire(&self, key: &JobKey, keep: Duration) -> Result<bool, Error> {
+        self.ask(key, |reply| Message::Expire(keep, reply)).await
+    }
+
     /// Takes no more messages, and waits until those that were taken are answered.
     pub async fn close(&self) {
         {
@@ -152,7 +162,7 @@ impl Registry {
         let (number, tenure) = seats.take(key, mailbox);
         metrics::jobs_live(seats.taken());
         let place = Place { shared: self.shared.clone(), key: key.clone(), number, tenure };
-        let actor = Actor::new(key.clone(), store.clone(), *clock, audit.clone());
+        let actor = Actor::new(key.clone(), store.clone(), *clock, audit.clone(), bounds.history);
         tasks.spawn(run(actor, messages, place, bounds.idle));
         Ok(())
     }

@@ -1,13 +1,13 @@
 //! SIGHUP: the configuration is read again, and what can change in a running server changes. What can't is named.
 
 use crate::{
-    config::{Config, LogConfig, Settings},
+    config::{Config, Limits, LogConfig, Settings},
     live::Reloads,
     registry::{Bounds, Registry},
     telemetry::{decisions, logs::Filter},
 };
-use std::sync::Arc;
-use tokio::sync::Semaphore;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{Semaphore, watch};
 
 /// A running server's configuration.
 pub(crate) struct Reload<R> {
@@ -26,6 +26,7 @@ pub(crate) struct Parts {
     pub(crate) registry: Registry,
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) trainers: Arc<Semaphore>,
+    pub(crate) keep_ended: watch::Sender<Option<Duration>>,
 }
 
 impl<R: Fn() -> Settings> Reload<R> {
@@ -59,20 +60,28 @@ impl<R: Fn() -> Settings> Reload<R> {
     }
 
     fn apply(&mut self, new: Config) {
-        let Parts { filter, registry, requests, trainers, .. } = &self.parts;
+        let Parts { filter, registry, requests, trainers, keep_ended, .. } = &self.parts;
         if new.log.filter != self.config.log.filter {
             filter.set(&new.log.filter);
         }
         decisions::slow_after(new.log.slow_decision);
         let (old, limits) = (&mut self.config.limits, new.limits);
-        registry.rebind(Bounds { jobs: limits.max_jobs, mailbox: limits.mailbox, idle: limits.idle });
+        registry.rebind(bounds(&limits));
+        keep_ended.send_if_modified(|keep| std::mem::replace(keep, limits.keep_ended) != limits.keep_ended);
         resize(requests, old.max_requests, limits.max_requests);
         resize(trainers, old.max_trainers, limits.max_trainers);
         (old.max_requests, old.max_trainers) = (limits.max_requests, limits.max_trainers);
         (old.max_jobs, old.mailbox, old.idle) = (limits.max_jobs, limits.mailbox, limits.idle);
+        (old.keep_ended, old.history) = (limits.keep_ended, limits.history);
         (self.config.log, self.config.drain) =
             (LogConfig { format: self.config.log.format, ..new.log }, new.drain);
     }
+}
+
+/// What bounds the jobs in memory.
+pub(crate) fn bounds(limits: &Limits) -> Bounds {
+    let Limits { max_jobs: jobs, mailbox, idle, history, .. } = *limits;
+    Bounds { jobs, mailbox, idle, history }
 }
 
 /// More places at once; fewer as they become free.

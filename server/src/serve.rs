@@ -12,8 +12,9 @@ use crate::{
     listen::{self, Listen, Listener},
     live::{Live, Reloads},
     operate::Probes,
-    registry::{Bounds, Registry},
-    reload::{Parts, Reload},
+    registry::Registry,
+    reload::{self, Parts, Reload},
+    retention::Retention,
     rpc::{Edge, Jobs, Stores, Trainers},
     store::{JobStore, LateStore, SledOptions, SledStore, StoreError},
     supervisor,
@@ -31,7 +32,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -196,6 +197,7 @@ struct Running {
     draining: CancellationToken,
     requests: Arc<Semaphore>,
     trainers: Arc<Semaphore>,
+    keep_ended: watch::Sender<Option<Duration>>,
     /// RPCs that have not ended.
     under_way: TaskTracker,
     audit: Audit,
@@ -213,13 +215,14 @@ impl Running {
         http: Option<TcpListener>,
     ) -> Result<Self, ServeError> {
         let limits = &config.limits;
-        let bounds = Bounds { jobs: limits.max_jobs, mailbox: limits.mailbox, idle: limits.idle };
-        let registry = Registry::audited(store.clone(), Clock::start(), bounds, secrets.audit.clone());
+        let clock = Clock::start();
+        let bounds = reload::bounds(limits);
+        let registry = Registry::audited(store.clone(), clock, bounds, secrets.audit.clone());
         let draining = CancellationToken::new();
         tokio::spawn(disk::measure(config.data_dir.clone()));
         let counted = registry.clone();
         let metrics = Exposition::new(metrics, move || counted.measure());
-        let mut probes = Probes::new(store.clone(), limits.writer_silence, draining.clone(), metrics);
+        let mut probes = Probes::new(store.clone(), limits, draining.clone(), metrics);
         let (reporter, health) = tonic_health::server::health_reporter();
         probes.report(&reporter).await;
         let requests = Arc::new(Semaphore::new(limits.max_requests));
@@ -260,12 +263,17 @@ impl Running {
         }
         let reporting = tokio::spawn(probes.keep_reporting(reporter));
         let grpc = tokio::spawn(router.serve_with_incoming_shutdown(incoming, end));
+        let (keep_ended, keep) = watch::channel(limits.keep_ended);
+        let (owners, cancel) = (registry.clone(), draining.clone());
+        let retention = Retention { store: store.clone(), registry: owners, clock, keep, draining: cancel };
+        tokio::spawn(retention.run());
         Ok(Self {
             registry,
             store,
             draining,
             requests,
             trainers,
+            keep_ended,
             under_way,
             audit: secrets.audit,
             reporting,
@@ -275,9 +283,9 @@ impl Running {
 
     /// What can change while it runs.
     fn parts(&self, filter: Filter, files: Reloads) -> Parts {
-        let Self { registry, requests, trainers, .. } = self;
+        let Self { registry, requests, trainers, keep_ended, .. } = self;
         let (registry, requests, trainers) = (registry.clone(), requests.clone(), trainers.clone());
-        Parts { filter, files, registry, requests, trainers }
+        Parts { filter, files, registry, requests, trainers, keep_ended: keep_ended.clone() }
     }
 
     /// Takes no more requests, finishes those that were taken, and closes the store.

@@ -99,7 +99,8 @@ async fn the_manual_has_every_setting_and_every_command() {
     let serve = says(&["man", "serve"]).await.replace("\\-", "-");
     for key in settings.lines().skip(1).map(|line| line.split(' ').next().unwrap()) {
         let flag = format!("--{}", key.replace('_', "-"));
-        assert!(serve.contains(&flag), "{flag} is not in the page");
+        let help = format!("[env: AUTOLRS_{}]", key.to_uppercase());
+        assert!(serve.contains(&flag) && serve.contains(&help), "{flag} is not explained in the page");
     }
     let page = says(&["man", "jobs", "list"]).await;
     assert!(page.contains(".TH autolrs-jobs-list 1"), "{page}");

@@ -21,7 +21,7 @@ use autolrs_core::{
     spec::{JobSpec, ResolvedSpec},
 };
 use serde_json::json;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::{Instrument, field};
 
 /// How often one event is judged again because another process stored first.
@@ -45,7 +45,7 @@ impl Actor {
             }
             let job = Job::create(resolved.clone(), rand::random());
             let asked = Asked::new(asked.clone());
-            let snapshot = Snapshot { created: self.clock.now(), heard: None, asked, job };
+            let snapshot = Snapshot { created: self.clock.now(), heard: None, asked, job, ended: None };
             match self.save(None, snapshot, &[]).await {
                 Err(StoreError::Conflict { .. }) => continue,
                 result => result.map_err(|e| from_store(&self.key, e))?,
@@ -113,16 +113,31 @@ impl Actor {
             Ok(_) => {}
             Err(error) => return Err(error),
         }
-        // Whether a removal that failed has happened is the store's to say.
-        self.held = Held::Nothing;
-        let removed = self.store.remove(&self.key).await.map_err(|e| from_store(&self.key, e))?;
-        if !removed {
+        if !self.remove().await? {
             return Err(Error::JobNotFound { job });
         }
-        self.held = Held::Absent;
         tracing::info!(job = %self.key, "job deleted");
         self.audit_as(Entry::Delete, json!({})).await;
         Ok(())
+    }
+
+    pub(super) async fn expire(&mut self, keep: Duration) -> Result<bool, Error> {
+        let (clock, watched) = (self.clock, self.is_watched());
+        let over = !watched && self.load().await?.is_over(keep, &clock);
+        if over && self.remove().await? {
+            metrics::job_expired();
+            self.audit_as(Entry::Delete, json!({ "kept_seconds": keep.as_secs() })).await;
+            tracing::info!(job = %self.key, "job removed: it has ended and was kept for its time");
+        }
+        Ok(over)
+    }
+
+    async fn remove(&mut self) -> Result<bool, Error> {
+        // Whether a removal that failed has happened is the store's to say.
+        self.held = Held::Nothing;
+        let removed = self.store.remove(&self.key).await.map_err(|e| from_store(&self.key, e))?;
+        self.held = Held::Absent;
+        Ok(removed)
     }
 
     /// The answer to an event: durable before it is visible. `edit` changes the spec as it was asked for.
@@ -151,6 +166,7 @@ impl Actor {
             if matches!(effects.answer, Answer::Opened(_)) {
                 snapshot.heard = Some(self.clock.now());
             }
+            snapshot.note_end(self.clock.now());
             match self.save(Some(version), snapshot, &effects.rows).instrument(span).await {
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(from_store(&self.key, error)),
@@ -200,7 +216,8 @@ impl Actor {
     ) -> Result<(), StoreError> {
         let encoded = codec::encode(Kind::Snapshot, &snapshot).map_err(|e| e.of(&self.key))?;
         let writes: Result<Vec<RowWrite>, _> = rows.iter().map(rows::write).collect();
-        let writes = writes.map_err(|e| e.of(&self.key))?;
+        let mut writes = writes.map_err(|e| e.of(&self.key))?;
+        writes.extend(rows::thinned(&*self.store, &self.key, rows, self.history).await);
         let saving = metrics::Saving::begin();
         let saved = self.store.save(&self.key, expected, encoded.into(), writes).await;
         drop(saving);

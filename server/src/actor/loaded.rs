@@ -7,7 +7,7 @@ use crate::{
     registry::census::Standing,
     store::{
         JobKey, StoreError, Stored,
-        codec::{self, Kind},
+        codec::{self, CodecError, Kind},
     },
 };
 use autolrs_core::{
@@ -27,11 +27,41 @@ pub(super) struct Snapshot {
     pub(super) asked: Asked,
     /// The state machine.
     pub(super) job: Job,
+    /// When it ended, in milliseconds since 1970.
+    pub(super) ended: Option<u64>,
+}
+
+/// A snapshot as it was before format 2.
+#[derive(Deserialize)]
+struct Before2 {
+    created: u64,
+    heard: Option<u64>,
+    asked: Asked,
+    job: Job,
+}
+
+impl From<Before2> for Snapshot {
+    fn from(Before2 { created, heard, asked, job }: Before2) -> Self {
+        // An end is mostly the answer to a trainer.
+        let ended = job.ended().map(|_| heard.unwrap_or(created));
+        Self { created, heard, asked, job, ended }
+    }
+}
+
+impl Snapshot {
+    pub(super) fn decode(record: &[u8]) -> Result<Self, CodecError> {
+        codec::decode_changed::<Self, Before2>(Kind::Snapshot, 2, record)
+    }
+
+    /// Notes the moment if the job has just ended, or forgets it if the job has begun again.
+    pub(super) fn note_end(&mut self, now: u64) {
+        self.ended = self.job.ended().and(self.ended.or(Some(now)));
+    }
 }
 
 /// A snapshot and the version that it has in the store.
 #[derive(Debug, Clone)]
-pub(super) struct Loaded {
+pub(crate) struct Loaded {
     pub(super) version: u64,
     pub(super) snapshot: Snapshot,
 }
@@ -88,9 +118,8 @@ impl Shown {
 }
 
 impl Loaded {
-    pub(super) fn decode(key: &JobKey, stored: &Stored, clock: &Clock) -> Result<Self, Error> {
-        let decoded = codec::decode::<Snapshot>(Kind::Snapshot, &stored.snapshot);
-        let mut snapshot = decoded.map_err(|e| from_store(key, e.of(key)))?;
+    pub(crate) fn decode(key: &JobKey, stored: &Stored, clock: &Clock) -> Result<Self, Error> {
+        let mut snapshot = Snapshot::decode(&stored.snapshot).map_err(|e| from_store(key, e.of(key)))?;
         snapshot.heard = snapshot.heard.map(|heard| clock.excuse(heard));
         Ok(Self { version: stored.version, snapshot })
     }
@@ -105,7 +134,12 @@ impl Loaded {
         self.silence(clock).is_some_and(|silence| silence <= SILENCE)
     }
 
-    /// The end of that, in milliseconds since 1970; 0 if it has ended or was never heard.
+    /// Whether it has ended, and longer than `keep` ago.
+    pub(crate) fn is_over(&self, keep: std::time::Duration, clock: &Clock) -> bool {
+        self.snapshot.ended.is_some_and(|ended| clock.since(ended) > keep)
+    }
+
+    /// Until when its trainer counts as active, in milliseconds since 1970; 0 if it has ended or was never heard.
     pub(super) fn active_until(&self) -> u64 {
         let heard = self.snapshot.heard.filter(|_| self.snapshot.job.ended().is_none());
         heard.map_or(0, |heard| heard.saturating_add(SILENCE.as_millis() as u64))
@@ -116,7 +150,7 @@ impl Loaded {
     }
 
     pub(super) fn view(&self, key: &JobKey, clock: &Clock) -> JobView {
-        let Snapshot { created, heard, asked, job } = &self.snapshot;
+        let Snapshot { created, heard, asked, job, .. } = &self.snapshot;
         let spec = job.spec();
         JobView {
             name: key.name.clone(),

@@ -16,7 +16,7 @@ pub use self::{
     loaded::{JobView, Shown},
     rows::{ScheduleView, StageView},
 };
-pub(crate) use loaded::from_store;
+pub(crate) use loaded::{Loaded, from_store};
 
 use crate::{
     audit::Audit,
@@ -30,8 +30,7 @@ use autolrs_core::{
     job::{Ack, Cancel, Finish, Open, Opened, Report, Update},
     spec::{JobSpec, ResolvedSpec},
 };
-use loaded::Loaded;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::{oneshot, watch};
 use tracing::Span;
 
@@ -75,6 +74,8 @@ pub enum Message {
     Cancel(Cancel, Reply<JobView>),
     /// Forget it, if it has this uid (none: any).
     Delete(Option<u64>, Reply<()>),
+    /// Forget it, if it ended longer ago than that and nobody watches it; whether it was.
+    Expire(Duration, Reply<bool>),
     /// Show it.
     Show(Reply<Shown>),
     /// Show a stage.
@@ -119,13 +120,15 @@ pub struct Actor {
     audit: Audit,
     /// Who has sent the message that is handled.
     by: By,
+    /// Numbers of directives, up to the newest, whose losses are kept in detail.
+    history: u64,
 }
 
 impl Actor {
     /// An owner that has not loaded its job yet.
-    pub fn new(key: JobKey, store: Arc<dyn JobStore>, clock: Clock, audit: Audit) -> Self {
+    pub fn new(key: JobKey, store: Arc<dyn JobStore>, clock: Clock, audit: Audit, history: u64) -> Self {
         let (signal, mark) = (watch::Sender::new(Signal::default()), watch::Sender::new(Mark::default()));
-        Self { key, store, clock, held: Held::Nothing, signal, mark, audit, by: By::default() }
+        Self { key, store, clock, held: Held::Nothing, signal, mark, audit, by: By::default(), history }
     }
 
     /// Does what a message asks and answers it. A caller that no longer waits changes nothing.
@@ -139,6 +142,7 @@ impl Actor {
             Message::Finish(finish, reply) => answer(reply, self.finish(finish).await),
             Message::Cancel(cancel, reply) => answer(reply, self.cancel(cancel).await),
             Message::Delete(uid, reply) => answer(reply, self.delete(uid).await),
+            Message::Expire(keep, reply) => answer(reply, self.expire(keep).await),
             Message::Show(reply) => answer(reply, self.show().await),
             Message::Stage(stage, reply) => answer(reply, self.stage(stage).await),
             Message::Export(losses, reply) => answer(reply, self.export(losses).await),

@@ -9,11 +9,16 @@ use crate::{
     },
 };
 use autolrs_core::{
-    job::{Checkpoint, DirectiveRecord, KeptLine, Row, Stretch},
+    job::{Checkpoint, DirectiveRecord, End, KeptLine, Row, Stretch},
     lr_pieces::Piece,
-    policy::{CommitNote, StageEndNote, TrialNote},
+    policy::{CommitNote, StageEndNote, TrialNote, downsample},
 };
 use serde::{Serialize, de::DeserializeOwned};
+
+/// Losses of a directive that are left when it is no longer kept in detail.
+const THIN: usize = 8;
+/// Rows that are made thin with one decision at most: it makes one or two old, and a rewind many.
+const MAX_THINNED: usize = 64;
 
 /// Most trials of a stage that are read: more than any policy runs.
 const MAX_TRIALS: usize = 4096;
@@ -57,6 +62,37 @@ pub(super) fn write(row: &Row) -> Result<RowWrite, CodecError> {
 
 fn put<T: Serialize>(key: RowKey, value: &T) -> Result<RowWrite, CodecError> {
     Ok(RowWrite::Put { key, record: codec::encode(key.into(), value)?.into() })
+}
+
+/// The writes that make those directives thin that a new one makes old: their losses become a few means, all else stays. What
+/// can't be read stays as it is: it is no reason against a decision.
+pub(super) async fn thinned(store: &dyn JobStore, job: &JobKey, rows: &[Row], history: u64) -> Vec<RowWrite> {
+    let mut given = rows.iter().rev().filter_map(|row| match row {
+        Row::Directive(record) if record.end == End::Open => Some((record.follows, record.directive.seq)),
+        _ => None,
+    });
+    let Some((follows, seq)) = given.next().filter(|_| !rows.contains(&Row::Clear)) else {
+        return Vec::new();
+    };
+    let (first, last) = (follows.saturating_sub(history) + 1, seq.saturating_sub(history));
+    if first > last {
+        return Vec::new();
+    }
+    let (first, last) = (RowKey::Directive { seq: first }, RowKey::Directive { seq: last });
+    let old = store.rows(job, first, last, MAX_THINNED).await.unwrap_or_default();
+    let is_written = |key: &RowKey| {
+        let is_of = |row: &Row| matches!(row, Row::Directive(record) if *key == RowKey::Directive { seq: record.directive.seq });
+        rows.iter().any(is_of)
+    };
+    let thin = old.iter().filter(|(key, _)| !is_written(key)).filter_map(|(key, record)| {
+        let mut record = decode::<DirectiveRecord>(job, *key, record).ok()?;
+        if record.losses.len() <= THIN {
+            return None;
+        }
+        record.losses = downsample(&record.losses, THIN);
+        put(*key, &record).ok()
+    });
+    thin.collect()
 }
 
 /// The checkpoint of a directive, if it is still kept.

@@ -7,8 +7,18 @@ use std::borrow::Cow;
 /// Prefix of the environment variables.
 pub const PREFIX: &str = "AUTOLRS_";
 /// What SIGHUP changes; the rest needs a restart.
-const LIVE: [&str; 8] =
-    ["log_level", "slow_decision", "max_requests", "max_trainers", "max_jobs", "mailbox", "idle", "drain"];
+const LIVE: [&str; 10] = [
+    "log_level",
+    "slow_decision",
+    "max_requests",
+    "max_trainers",
+    "max_jobs",
+    "mailbox",
+    "idle",
+    "keep_ended",
+    "history",
+    "drain",
+];
 /// OpenTelemetry's own variables, which count where nobody says otherwise; the first that is set.
 pub(super) const STANDARD: &[(&str, [&str; 2])] = &[
     ("otlp_endpoint", ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]),
@@ -191,6 +201,26 @@ pub const KNOBS: &[Knob] = &[
         value: "DURATION",
         default: "10m",
         help: "A job that nobody asks for leaves memory after this, 1s to 1day; it comes back on demand",
+    },
+    Knob {
+        key: "keep_ended",
+        value: "DURATION",
+        default: "90days",
+        help: "A job that has ended is removed with its history after this, 1s to 10years; `off`: never",
+    },
+    Knob {
+        key: "history",
+        value: "N",
+        default: "4096",
+        help: "Newest directives of a job whose losses are kept in detail, 16 to 1000000, about 1 KiB each; of older ones 8 means \
+               are kept, and every decision",
+    },
+    Knob {
+        key: "disk_warning",
+        value: "SIZE",
+        default: "1GiB",
+        help: "With less space on the disk of data_dir than this, 64MiB to 1PiB, log, /readyz and doctor warn; with less than \
+               64MiB nothing is written",
     },
     Knob {
         key: "writer_silence",

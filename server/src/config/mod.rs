@@ -112,6 +112,12 @@ pub struct Limits {
     pub keepalive: Duration,
     /// Silence after which a job leaves memory.
     pub idle: Duration,
+    /// How long a job that has ended is kept; none: for ever.
+    pub keep_ended: Option<Duration>,
+    /// Newest directives of a job whose losses are kept in detail.
+    pub history: u64,
+    /// Free bytes on the store's disk below which the server warns.
+    pub disk_warning: u64,
     /// Silence of the store's writer after which it counts as stuck.
     pub writer_silence: Duration,
 }

@@ -28,6 +28,7 @@ pub(super) fn durations(range: &RangeInclusive<Duration>, example: &str) -> Stri
 /// What is accepted, for the error message.
 pub(super) fn sizes(range: &RangeInclusive<u64>, example: &str) -> String {
     let [least, most] = [range.start(), range.end()].map(|&limit| match limit {
+        limit if limit >= 1 << 50 => format!("{}PiB", limit >> 50),
         limit if limit >= 1 << 20 => format!("{}MiB", limit >> 20),
         limit => format!("{}KiB", limit >> 10),
     });
@@ -70,6 +71,10 @@ mod tests {
         assert_eq!(
             sizes(&(65_536..=64 << 20), "4MiB"),
             "a size with its unit from 64KiB to 64MiB, such as 4MiB"
+        );
+        assert_eq!(
+            sizes(&(64 << 20..=1 << 50), "1GiB"),
+            "a size with its unit from 64MiB to 1PiB, such as 1GiB"
         );
     }
 }

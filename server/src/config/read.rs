@@ -101,6 +101,10 @@ impl Reader<'_> {
             request_timeout: self.duration("request_timeout", 1..=600),
             keepalive: self.duration("keepalive", 1..=3600),
             idle: self.duration("idle", 1..=86_400),
+            keep_ended: (self.text("keep_ended") != "off")
+                .then(|| self.duration("keep_ended", 1..=315_576_000)),
+            history: self.number("history", 16..=1_000_000),
+            disk_warning: self.bytes("disk_warning", (64 << 20)..=(1 << 50)),
             writer_silence: self.duration("writer_silence", 1..=3600),
         }
     }

@@ -260,7 +260,7 @@ mod tests {
 
     /// A service with the jobs a, b and c.
     async fn service(page_bytes: usize) -> Jobs {
-        let bounds = Bounds { jobs: 100, mailbox: 4, idle: Duration::from_secs(1) };
+        let bounds = Bounds { jobs: 100, mailbox: 4, idle: Duration::from_secs(1), history: 16 };
         let jobs = Jobs::new(Edge {
             registry: Registry::new(Arc::new(MemoryStore::default()), Clock::start(), bounds),
             draining: CancellationToken::new(),

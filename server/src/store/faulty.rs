@@ -1,6 +1,6 @@
 //! Stores that fail on purpose, over one that works.
 
-use super::{Health, JobKey, JobStore, Listed, RowKey, RowWrite, StoreError, Stored, WholeJob};
+use super::{Disk, Health, JobKey, JobStore, Listed, RowKey, RowWrite, StoreError, Stored, WholeJob};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::{
@@ -181,6 +181,10 @@ macro_rules! faulty_store {
                 self.0.read(self.0.inner.list(tenant, after, limit)).await
             }
 
+            async fn next_tenant(&self, after: Option<&str>) -> Result<Option<String>, StoreError> {
+                self.0.read(self.0.inner.next_tenant(after)).await
+            }
+
             async fn row(&self, job: &JobKey, key: RowKey) -> Result<Option<Bytes>, StoreError> {
                 self.0.read(self.0.inner.row(job, key)).await
             }
@@ -222,6 +226,10 @@ macro_rules! faulty_store {
 
             fn heartbeat(&self) -> Instant {
                 self.0.inner.heartbeat()
+            }
+
+            fn disk(&self) -> Option<Disk> {
+                self.0.inner.disk()
             }
 
             async fn close(&self) {

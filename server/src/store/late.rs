@@ -1,7 +1,7 @@
 //! A store that may not be there yet: its volume is not mounted, another process still has it, its disk is full. The server
 //! starts all the same, says why it is not serving, and serves when the store is there.
 
-use super::{Health, JobKey, JobStore, Listed, RowKey, RowWrite, StoreError, Stored, WholeJob};
+use super::{Disk, Health, JobKey, JobStore, Listed, RowKey, RowWrite, StoreError, Stored, WholeJob};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::{
@@ -147,6 +147,10 @@ impl JobStore for LateStore {
         self.inner()?.list(tenant, after, limit).await
     }
 
+    async fn next_tenant(&self, after: Option<&str>) -> Result<Option<String>, StoreError> {
+        self.inner()?.next_tenant(after).await
+    }
+
     async fn row(&self, job: &JobKey, key: RowKey) -> Result<Option<Bytes>, StoreError> {
         self.inner()?.row(job, key).await
     }
@@ -191,6 +195,10 @@ impl JobStore for LateStore {
             Some(store) => store.heartbeat(),
             None => *self.beat.lock().unwrap_or_else(PoisonError::into_inner),
         }
+    }
+
+    fn disk(&self) -> Option<Disk> {
+        self.inner.get()?.disk()
     }
 
     async fn close(&self) {

@@ -1,6 +1,8 @@
 //! Jobs in memory: the model that the other stores are compared with.
 
-use super::{Health, JobKey, JobStore, Listed, MAX_RECORD, RowKey, RowWrite, StoreError, Stored, WholeJob};
+use super::{
+    Disk, Health, JobKey, JobStore, Listed, MAX_RECORD, RowKey, RowWrite, StoreError, Stored, WholeJob,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::{
@@ -99,6 +101,12 @@ impl JobStore for MemoryStore {
             .collect())
     }
 
+    async fn next_tenant(&self, after: Option<&str>) -> Result<Option<String>, StoreError> {
+        let jobs = self.jobs()?;
+        let tenants = jobs.by_key.keys().map(|key| &key.tenant);
+        Ok(tenants.into_iter().find(|tenant| after.is_none_or(|after| tenant.as_str() > after)).cloned())
+    }
+
     async fn row(&self, job: &JobKey, key: RowKey) -> Result<Option<Bytes>, StoreError> {
         Ok(self.jobs()?.by_key.get(job).and_then(|entry| entry.rows.get(&key).cloned()))
     }
@@ -160,6 +168,10 @@ impl JobStore for MemoryStore {
 
     fn heartbeat(&self) -> Instant {
         Instant::now()
+    }
+
+    fn disk(&self) -> Option<Disk> {
+        None
     }
 
     async fn close(&self) {

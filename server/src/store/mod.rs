@@ -87,6 +87,15 @@ pub enum Health {
     Unavailable(String),
 }
 
+/// Space on a store's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// Bytes that may still be written there.
+    pub free: u64,
+    /// With less the store writes nothing.
+    pub least: u64,
+}
+
 /// Keeps jobs. Object safe; calls may be made from any task, in any number at once.
 ///
 /// What a caller may rely on:
@@ -129,6 +138,12 @@ pub trait JobStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Unavailable`].
     async fn list(&self, tenant: &str, after: Option<&str>, limit: usize) -> Result<Vec<Listed>, StoreError>;
+
+    /// The first tenant after `after`, in the order of their bytes, that has a job.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn next_tenant(&self, after: Option<&str>) -> Result<Option<String>, StoreError>;
 
     /// One row, or `None` if there is no such row.
     ///
@@ -183,6 +198,9 @@ pub trait JobStore: Send + Sync + 'static {
     /// When the part that writes last showed that it is alive: about every second, except while it waits for the disk.
     /// A time long past means that it is stuck.
     fn heartbeat(&self) -> Instant;
+
+    /// What is left on its disk, as of about a second ago; `None` if it has none.
+    fn disk(&self) -> Option<Disk>;
 
     /// Finishes the writes already asked for, flushes, and lets go of the disk. Later calls fail with
     /// [`StoreError::Unavailable`]; closing again does nothing.

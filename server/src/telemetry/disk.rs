@@ -37,7 +37,7 @@ fn tell(path: &Path) -> io::Result<()> {
 }
 
 /// Bytes that a directory and all in it take on the disk. What vanishes meanwhile takes none.
-fn taken(path: &Path) -> io::Result<u64> {
+pub(crate) fn taken(path: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(path)? {
         let entry = entry?;

@@ -46,7 +46,14 @@ fn begin() {
     gauge!(table::TRAINERS.name).set(0.0);
     gauge!(table::SAVES.name).set(0.0);
     gauge!(table::EXPIRES.name).set(f64::INFINITY);
-    let unlabelled = [table::SLOW_DECISIONS, table::LOSSES, table::SESSIONS, table::AUDIT, table::HANDSHAKES];
+    let unlabelled = [
+        table::SLOW_DECISIONS,
+        table::LOSSES,
+        table::SESSIONS,
+        table::EXPIRED,
+        table::AUDIT,
+        table::HANDSHAKES,
+    ];
     for metric in unlabelled {
         counter!(metric.name).absolute(0);
     }
@@ -142,6 +149,11 @@ pub fn job_created(policy: &'static str) {
 /// So many jobs are in memory.
 pub fn jobs_live(number: usize) {
     gauge!(table::JOBS_LIVE.name).set(number as f64);
+}
+
+/// A job that has ended was removed.
+pub fn job_expired() {
+    counter!(table::EXPIRED.name).increment(1);
 }
 
 /// Whether the store can be written.

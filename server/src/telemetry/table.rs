@@ -71,6 +71,8 @@ metrics! {
         "Jobs created";
     ENDED: Counter "autolrs_jobs_ended_total" ["state"]
         "Jobs that have ended: finished, cancelled, failed";
+    EXPIRED: Counter "autolrs_jobs_expired_total" []
+        "Jobs removed because they have ended and were kept for `keep_ended`";
     JOBS: Gauge "autolrs_jobs" ["state"]
         "Jobs in memory by state: created, searching, training, cooling, detached (its trainer is silent for 60 s), finished, cancelled, failed. An idle job leaves memory after `idle`";
     JOBS_LIVE: Gauge "autolrs_jobs_live" []

@@ -75,7 +75,7 @@ fn listed(bytes: &[u8]) {
     runtime.block_on(async {
         let store = MemoryStore::default();
         store.save(&JobKey::new("t", "a"), None, bytes.to_vec().into(), vec![]).await.expect("saved");
-        let bounds = Bounds { jobs: 100, mailbox: 4, idle: Duration::from_secs(60) };
+        let bounds = Bounds { jobs: 100, mailbox: 4, idle: Duration::from_secs(60), history: 16 };
         let registry = Registry::new(Arc::new(store), Clock::start(), bounds);
         let page = registry.page("t", None, 10).await.expect("a page");
         if let [Shown::Damaged { name, detail }] = &page[..] {

@@ -106,7 +106,7 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
-        let bounds = Bounds { jobs: 100, mailbox: 64, idle: Duration::from_secs(600) };
+        let bounds = Bounds { jobs: 100, mailbox: 64, idle: Duration::from_secs(600), history: 16 };
         let registry = Registry::new(Arc::new(MemoryStore::default()), Clock::start(), bounds);
         let edge = Edge {
             registry: registry.clone(),

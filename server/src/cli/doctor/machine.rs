@@ -1,7 +1,7 @@
 //! Disk, clock and limits of the machine.
 
 use super::Finding;
-use crate::connections::OTHER_DESCRIPTORS;
+use crate::{connections::OTHER_DESCRIPTORS, telemetry::disk::taken};
 use rustix::process::{Resource, getrlimit};
 use std::{
     fs::{self, OpenOptions},
@@ -10,17 +10,16 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// Below this the store refuses to write, and below that it soon will.
+/// Below this the store refuses to write.
 const LEAST_FREE: u64 = 64 << 20;
-const ROOM: u64 = 1 << 30;
 /// Syncs that are timed, and the time of one above which decisions are slow.
 const SYNCS: usize = 16;
 const SLOW: Duration = Duration::from_millis(50);
 /// Clocks that differ by less agree.
 const SAME: Duration = Duration::from_secs(60);
 
-/// The room for the store, and the time of a sync there.
-pub(super) fn disk(data_dir: &Path) -> Vec<Finding> {
+/// The room for the store, what it takes, and the time of a sync there.
+pub(super) fn disk(data_dir: &Path, warning: u64) -> Vec<Finding> {
     let place = nearest(data_dir);
     let shown = place.display();
     let room = match rustix::fs::statvfs(&place) {
@@ -29,11 +28,14 @@ pub(super) fn disk(data_dir: &Path) -> Vec<Finding> {
         }
         Ok(stat) => {
             let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-            let what = format!("{} MiB are free at {shown}", free >> 20);
+            let used = taken(data_dir).unwrap_or_default();
+            let what = format!("{} MiB are free at {shown}, {} MiB are the store's", free >> 20, used >> 20);
             if free < LEAST_FREE {
                 Finding::fail("disk", what, "make room: the store writes nothing below 64 MiB")
-            } else if free < ROOM {
-                Finding::warn("disk", what, "make room: the store writes nothing below 64 MiB")
+            } else if free < warning {
+                let remedy = "make room, or keep ended jobs for a shorter time (keep_ended): the store writes nothing \
+                              below 64 MiB";
+                Finding::warn("disk", what, remedy)
             } else {
                 Finding::ok("disk", what)
             }

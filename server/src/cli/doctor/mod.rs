@@ -106,7 +106,7 @@ pub fn run(args: &DoctorArgs) -> Result<(), ClientError> {
             // Before the store is opened: that touches the files whose times are looked at.
             found.push(machine::clock(&config.data_dir));
             found.push(store::store(&config, serves).await);
-            found.extend(machine::disk(&config.data_dir));
+            found.extend(machine::disk(&config.data_dir, config.limits.disk_warning));
         }
         found.push(machine::descriptors(config.limits.max_connections));
         found.push(network::client(&args.target, serves).await);

@@ -4,7 +4,7 @@ use super::*;
 
 /// A registry with three places.
 fn narrow() -> Registry {
-    let bounds = Bounds { jobs: 3, mailbox: 4, idle: Duration::from_secs(600) };
+    let bounds = Bounds { jobs: 3, mailbox: 4, idle: Duration::from_secs(600), history: HISTORY };
     Registry::new(Arc::new(Trap::default()), Clock::starting_at(START), bounds)
 }
 

@@ -4,6 +4,7 @@ mod crashes;
 mod crowds;
 mod lives;
 mod mishaps;
+mod retention;
 mod trap;
 
 use super::*;
@@ -17,6 +18,8 @@ use trap::Trap;
 
 /// Steps of the job that the tests run.
 const STEPS: u64 = 100;
+/// Directives that are kept in detail.
+const HISTORY: u64 = 16;
 /// When the first server of a test starts, in milliseconds since 1970.
 const START: u64 = 1_000_000_000;
 
@@ -32,7 +35,7 @@ impl Server {
     }
 
     fn on(store: Arc<dyn JobStore>, started: u64) -> Self {
-        let bounds = Bounds { jobs: 100, mailbox: 4, idle: Duration::from_secs(600) };
+        let bounds = Bounds { jobs: 100, mailbox: 4, idle: Duration::from_secs(600), history: HISTORY };
         let registry = Registry::new(store, Clock::starting_at(started), bounds);
         Self { registry, key: JobKey::new("default", "job") }
     }

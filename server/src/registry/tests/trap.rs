@@ -1,7 +1,8 @@
 //! A store in memory whose next save can go wrong in a chosen way.
 
 use crate::store::{
-    Health, JobKey, JobStore, Listed, RowKey, RowWrite, StoreError, Stored, WholeJob, memory::MemoryStore,
+    Disk, Health, JobKey, JobStore, Listed, RowKey, RowWrite, StoreError, Stored, WholeJob,
+    memory::MemoryStore,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -68,6 +69,10 @@ impl JobStore for Trap {
         self.inner.list(tenant, after, limit).await
     }
 
+    async fn next_tenant(&self, after: Option<&str>) -> Result<Option<String>, StoreError> {
+        self.inner.next_tenant(after).await
+    }
+
     async fn row(&self, job: &JobKey, key: RowKey) -> Result<Option<Bytes>, StoreError> {
         self.inner.row(job, key).await
     }
@@ -109,6 +114,10 @@ impl JobStore for Trap {
 
     fn heartbeat(&self) -> Instant {
         self.inner.heartbeat()
+    }
+
+    fn disk(&self) -> Option<Disk> {
+        None
     }
 
     async fn close(&self) {

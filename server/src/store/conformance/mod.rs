@@ -60,6 +60,7 @@ pub async fn run(subject: &mut Subject) {
     reads::rows_are_found_at_borders(subject).await;
     reads::readers_see_whole_saves(subject).await;
     whole::a_walk_meets_every_job_of_every_tenant(subject).await;
+    whole::tenants_come_in_order(subject).await;
     whole::a_walk_sees_whole_saves(subject).await;
     whole::a_restored_job_is_as_it_was(subject).await;
     reads::a_closed_store_says_so(subject).await;

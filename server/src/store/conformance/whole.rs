@@ -47,6 +47,31 @@ pub(super) async fn a_walk_meets_every_job_of_every_tenant(subject: &mut Subject
     assert_eq!(subject.store.next_whole(Some(&last)).await, Ok(None));
 }
 
+pub(super) async fn tenants_come_in_order(subject: &mut Subject) {
+    let store = subject.store.clone();
+    let tenants = ["owner", "owner\0", "owner\0\u{1}", "owner-", "owner1"];
+    for tenant in tenants.iter().rev() {
+        for name in ["", "a", "\u{10ffff}"] {
+            create(&*store, &JobKey::new(*tenant, name), "s").await;
+        }
+    }
+    let (gone, mut found) = (JobKey::new("ownerless", "a"), Vec::new());
+    create(&*store, &gone, "s").await;
+    store.remove(&gone).await.expect("removed");
+    let mut after = "owne".to_owned();
+    while let Some(tenant) = store.next_tenant(Some(&after)).await.expect("a tenant") {
+        if !tenant.starts_with("owner") {
+            break;
+        }
+        found.push(tenant.clone());
+        after = tenant;
+    }
+    assert_eq!(found, tenants);
+    let first = store.next_tenant(None).await.expect("a tenant").expect("there is one");
+    assert!(first.as_str() <= tenants[0]);
+    assert_eq!(store.next_tenant(Some("\u{10ffff}")).await, Ok(None));
+}
+
 /// The snapshot and the rows of a walk are of one save, however fast the saves follow each other.
 pub(super) async fn a_walk_sees_whole_saves(subject: &mut Subject) {
     let (before, job) = (JobKey::new("moment", ""), JobKey::new("moment", "job"));

@@ -8,7 +8,7 @@ use super::{
     overlay::{Overlay, StageError},
     shared::Shared,
 };
-use crate::store::{Health, JobKey, RowWrite, StoreError, Stored};
+use crate::store::{Disk, Health, JobKey, RowWrite, StoreError, Stored};
 use bytes::Bytes;
 use std::{
     sync::{Arc, PoisonError},
@@ -50,6 +50,8 @@ pub(super) struct Committer {
     database: Option<Database>,
     /// When to try to open it again.
     reopen_at: Instant,
+    /// When to look at the disk's space again.
+    measure_at: Instant,
 }
 
 impl Committer {
@@ -61,7 +63,8 @@ impl Committer {
         database: Option<Database>,
     ) -> Self {
         let reopen_at = Instant::now() + options.reopen_every;
-        let mut committer = Self { directory, options, shared, database, reopen_at };
+        let measure_at = Instant::now();
+        let mut committer = Self { directory, options, shared, database, reopen_at, measure_at };
         // A full disk is told before the first write.
         committer.tend();
         committer
@@ -139,6 +142,9 @@ impl Committer {
 
     /// What is to be done from time to time: open the database again, notice that there is no room, or room again.
     fn tend(&mut self) {
+        if Instant::now() >= self.measure_at {
+            self.measure();
+        }
         if self.database.is_none() {
             if Instant::now() >= self.reopen_at {
                 self.reopen();
@@ -147,6 +153,13 @@ impl Committer {
             tracing::info!("the store has room again");
             self.shared.set_health(Health::Healthy);
         }
+    }
+
+    fn measure(&mut self) {
+        self.measure_at = Instant::now() + TICK;
+        let least = self.options.min_free_bytes;
+        let disk = self.directory.free().map(|free| Disk { free, least });
+        *self.shared.disk.lock().unwrap_or_else(PoisonError::into_inner) = disk.ok();
     }
 
     fn reopen(&mut self) {

@@ -22,7 +22,7 @@ use self::{
     reader::ReadError,
     shared::{Progress, Shared},
 };
-use super::{Health, JobKey, JobStore, Listed, RowKey, RowWrite, StoreError, Stored, WholeJob};
+use super::{Disk, Health, JobKey, JobStore, Listed, RowKey, RowWrite, StoreError, Stored, WholeJob};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::{
@@ -212,6 +212,11 @@ impl JobStore for SledStore {
         .await
     }
 
+    async fn next_tenant(&self, after: Option<&str>) -> Result<Option<String>, StoreError> {
+        let after = after.map(str::to_owned);
+        self.read(move |tree| reader::next_tenant(tree, after.as_deref())).await
+    }
+
     async fn row(&self, job: &JobKey, key: RowKey) -> Result<Option<Bytes>, StoreError> {
         let job = job.clone();
         self.read(move |tree| reader::row(tree, &job, key)).await
@@ -260,6 +265,10 @@ impl JobStore for SledStore {
 
     fn heartbeat(&self) -> Instant {
         self.shared.last_beat()
+    }
+
+    fn disk(&self) -> Option<Disk> {
+        *self.shared.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn close(&self) {

@@ -103,6 +103,14 @@ pub(super) fn next_job(tree: &Tree, tenant: &str, after: Option<&str>) -> Result
     Ok(Some(Listed { name, stored }))
 }
 
+/// The first tenant after `after` that has a job.
+pub(super) fn next_tenant(tree: &Tree, after: Option<&str>) -> Result<Option<String>, ReadError> {
+    let Some(found) = tree.range(record::tenants_after(after)).next() else { return Ok(None) };
+    let (key, _) = found?;
+    let owner = record::owner_of_key(&key).ok_or_else(|| foreign(&key))?;
+    Ok(Some(owner.tenant))
+}
+
 /// The first job after `after`, with all that can be read of it.
 pub(super) fn next_whole(tree: &Tree, after: Option<&JobKey>) -> Result<Option<WholeJob>, ReadError> {
     let Some(key) = next_owner(tree, after)? else { return Ok(None) };

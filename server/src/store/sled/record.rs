@@ -36,6 +36,11 @@ pub(super) fn jobs_of(tenant: &str) -> Vec<u8> {
     key
 }
 
+/// Where the keys of snapshots lie of all tenants after `after`.
+pub(super) fn tenants_after(after: Option<&str>) -> std::ops::Range<Vec<u8>> {
+    after.map_or(vec![JOBS], |tenant| end_of(&jobs_of(tenant)))..vec![JOBS + 1]
+}
+
 /// The name of a job's snapshot.
 pub(super) fn snapshot(job: &JobKey) -> Vec<u8> {
     let mut key = jobs_of(&job.tenant);

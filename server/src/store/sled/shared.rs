@@ -1,10 +1,10 @@
 //! What the committer and the readers share: the database while it is open, and how much of it is durable.
 
 use super::{database::guarded, reader::ReadError};
-use crate::store::{Health, StoreError};
+use crate::store::{Disk, Health, StoreError};
 use std::{
     sync::{
-        PoisonError, RwLock,
+        Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -16,6 +16,7 @@ pub(super) struct Shared {
     pub(super) state: RwLock<State>,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) health: watch::Sender<Health>,
+    pub(super) disk: Mutex<Option<Disk>>,
     born: Instant,
     /// The last heartbeat, in milliseconds since `born`.
     beat: AtomicU64,
@@ -46,6 +47,7 @@ impl Shared {
             state: RwLock::new(State { db: None, reason: reason.clone(), applied: 0 }),
             progress: watch::Sender::new(Progress::default()),
             health: watch::Sender::new(Health::Unavailable(reason)),
+            disk: Mutex::new(None),
             born: Instant::now(),
             beat: AtomicU64::new(0),
         }

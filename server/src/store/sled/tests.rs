@@ -279,3 +279,47 @@ async fn a_store_without_a_mark_or_with_a_torn_one_opens() {
     }
     assert!(matches!(refusal(directory.path()), StoreError::Cut { found: 0, marked: 2, .. }));
 }
+
+fn database_bytes(path: &Path) -> u64 {
+    fs::metadata(path.join("sled/db")).expect("the database").len()
+}
+
+/// Some jobs with a history each, live for a while and removed.
+async fn generation(store: &SledStore, number: u64) {
+    let jobs: Vec<_> = (0..16).map(|job| JobKey::new("t", format!("{number}-{job}"))).collect();
+    for job in &jobs {
+        let mut version = None;
+        for seq in 0..4 {
+            let record: Bytes = (0..30_000u64).map(|i| (i * 31 + seq + number) as u8).collect();
+            let rows = vec![RowWrite::Put { key: RowKey::Directive { seq }, record: record.clone() }];
+            version = Some(store.save(job, version, record, rows).await.expect("saved"));
+        }
+    }
+    for job in &jobs {
+        assert_eq!(store.remove(job).await, Ok(true));
+    }
+}
+
+#[tokio::test]
+async fn the_space_of_removed_jobs_is_used_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let mut sizes = Vec::new();
+    for number in 0..10 {
+        generation(&store, number).await;
+        sizes.push(database_bytes(directory.path()));
+    }
+    let most = |sizes: &[u64]| sizes.iter().copied().max().unwrap_or_default();
+    assert!(most(&sizes[5..]) <= most(&sizes[..5]) + (2 << 20), "{sizes:?}");
+    assert!(most(&sizes) < 10 * (16 * 4 * 60_000) / 2, "{sizes:?}");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_space_that_is_left_is_known() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let disk = store.disk().expect("it has a disk");
+    assert!(disk.free > 0 && disk.least == QUICK.min_free_bytes, "{disk:?}");
+    store.close().await;
+}
