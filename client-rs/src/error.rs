@@ -126,6 +126,9 @@ pub enum Error {
     /// A limit of the server is reached.
     #[error("a limit of the server is reached: {0}. Try again later")]
     LimitReached(String),
+    /// The tenant has all that it may have.
+    #[error("{0}")]
+    QuotaExceeded(String),
     /// The job's record is damaged.
     #[error("the server can't read the job's record: {0}. Ask its operator")]
     JobDamaged(String),

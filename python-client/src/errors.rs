@@ -14,7 +14,7 @@ fn made(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
         Error::ServerUnavailable { .. } | Error::Tls { .. } => "ServerUnavailable",
         Error::Unauthenticated(_) => "Unauthenticated",
         Error::PermissionDenied(_) => "PermissionDenied",
-        Error::LimitReached(_) => "ResourceExhausted",
+        Error::LimitReached(_) | Error::QuotaExceeded(_) => "ResourceExhausted",
         Error::InvalidSpec { violations } => {
             details.set_item("violations", violations)?;
             "InvalidSpec"

@@ -4,6 +4,7 @@ use crate::{
     listen::Listener,
     live::Live,
     socket::{Plain, Socket},
+    telemetry::metrics,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
@@ -41,11 +42,13 @@ pub(crate) struct Connections {
     tls: Option<Arc<Live<Arc<rustls::ServerConfig>>>>,
     places: Arc<Semaphore>,
     patience: Patience,
+    /// Age at which a connection is closed, whatever is under way on it.
+    age: Option<Duration>,
 }
 
 impl Connections {
     pub(crate) fn new(listener: Listener, places: usize, patience: Patience) -> Self {
-        Self { listener, tls: None, places: Arc::new(Semaphore::new(places)), patience }
+        Self { listener, tls: None, places: Arc::new(Semaphore::new(places)), patience, age: None }
     }
 
     /// The same with TLS, each connection with the certificate of its time; none: in the clear.
@@ -53,9 +56,14 @@ impl Connections {
         Self { tls, ..self }
     }
 
+    /// The same with an age at which a connection is closed, whatever is under way on it.
+    pub(crate) fn until(self, age: Duration) -> Self {
+        Self { age: Some(age), ..self }
+    }
+
     fn connection(&self, plain: Plain, place: OwnedSemaphorePermit) -> Connection {
         let tls = self.tls.as_ref().map(|tls| tls.current().as_ref().clone());
-        Connection::new(Socket::new(plain, tls), self.patience, place)
+        Connection::new(Socket::new(plain, tls), self.patience, self.age, place)
     }
 
     /// For tonic.
@@ -122,13 +130,25 @@ pub(crate) struct Connection {
     /// None: it may be silent as long as it answers pings.
     deadline: Option<Pin<Box<Sleep>>>,
     read: usize,
+    /// None: it may grow old.
+    end: Option<Pin<Box<Sleep>>>,
+    _counted: metrics::Connection,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    fn new(stream: Socket, patience: Patience, place: OwnedSemaphorePermit) -> Self {
+    fn new(stream: Socket, patience: Patience, age: Option<Duration>, place: OwnedSemaphorePermit) -> Self {
         let (Patience::Greeting(_, time) | Patience::Always(time)) = patience;
-        Self { stream, patience, deadline: Some(Box::pin(tokio::time::sleep(time))), read: 0, _place: place }
+        let after = |time| Box::pin(tokio::time::sleep(time));
+        Self {
+            stream,
+            patience,
+            deadline: Some(after(time)),
+            read: 0,
+            end: age.map(after),
+            _counted: metrics::Connection::begin(),
+            _place: place,
+        }
     }
 
     fn heard(&mut self, bytes: usize) {
@@ -156,6 +176,13 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(end) = &mut self.end
+            && end.as_mut().poll(cx).is_ready()
+        {
+            self.end = None;
+            metrics::connection_aged();
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let before = buffer.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, buffer) {
             Poll::Ready(result) => {

@@ -1,6 +1,6 @@
 //! Why a call was refused: the closed list. [`crate::rpc::status`] turns it into gRPC, in one match.
 
-use crate::auth::roles::Role;
+use crate::{auth::roles::Role, limit::Limit};
 use autolrs_core::job::Refusal;
 
 /// What is wrong with one field of a request.
@@ -78,11 +78,23 @@ pub enum Error {
         /// The job.
         job: String,
     },
-    /// A limit of the server is reached.
-    #[error("the server's limit of {limit} is reached; try again")]
+    /// A limit of the server is reached, for now.
+    #[error("the server's limit of {} is reached; try again", limit.what())]
     LimitReached {
         /// Which.
-        limit: &'static str,
+        limit: Limit,
+    },
+    /// A limit is reached, and waiting does not help.
+    #[error("the limit of {} is reached: delete some, or ask whoever runs the server for more ({})", limit.what(), limit.setting())]
+    QuotaExceeded {
+        /// Which.
+        limit: Limit,
+    },
+    /// A message is larger than the server takes.
+    #[error("{detail}")]
+    MessageTooLarge {
+        /// How large, and the limit.
+        detail: String,
     },
     /// The store can't be read or written.
     #[error("the store is not available: {detail}; nothing was lost, try again")]

@@ -1,11 +1,15 @@
 //! What stands between a request and its handler.
 
-use crate::{error::Error, rpc::status::status};
+use crate::{
+    error::Error,
+    limit::Limit,
+    rpc::status::{explained, status},
+};
 use axum::{error_handling::HandleErrorLayer, response::Response};
 use http::Request;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
-use tonic::body::Body;
+use tonic::{Code, Status, body::Body};
 use tower::{
     BoxError, Service, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::error::Overloaded,
     timeout::error::Elapsed, util::BoxCloneSyncService,
@@ -34,6 +38,8 @@ impl Layers {
         S::Future: Send + 'static,
     {
         let layers = ServiceBuilder::new()
+            // Gives the refusals of the transport a reason.
+            .map_response(explain)
             // Turns what the layers below say into gRPC.
             .layer(HandleErrorLayer::new(refuse))
             // Sheds at once what the limit below would make wait: a caller knows better when to come back.
@@ -46,9 +52,16 @@ impl Layers {
     }
 }
 
+fn explain(response: Response) -> Response {
+    match Status::from_header_map(response.headers()) {
+        Some(told) if told.code() == Code::OutOfRange => explained(told).into_http(),
+        _ => response,
+    }
+}
+
 async fn refuse(error: BoxError) -> Response {
     let error = if error.is::<Overloaded>() {
-        Error::LimitReached { limit: "requests under way" }
+        Error::LimitReached { limit: Limit::Requests }
     } else if error.is::<Elapsed>() {
         Error::TimedOut
     } else {
@@ -60,7 +73,6 @@ async fn refuse(error: BoxError) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tonic::{Code, Status};
     use tower::{ServiceExt, service_fn};
 
     /// The code of the answer of a service that answers after `seconds`.

@@ -10,6 +10,8 @@ use crate::{
     auth::By,
     clock::Clock,
     error::Error,
+    limit::Limit,
+    quotas::Quotas,
     store::{JobKey, JobStore},
     telemetry::metrics,
 };
@@ -46,22 +48,29 @@ struct Shared {
     clock: Clock,
     bounds: Mutex<Bounds>,
     audit: Audit,
+    quotas: Quotas,
     /// Messages are sent under this lock, so that an actor whose mailbox is empty can leave without losing one.
     seats: Mutex<Seats>,
     tasks: TaskTracker,
 }
 
 impl Registry {
-    /// No actor yet, and no audit log.
+    /// No actor yet, no audit log and no quotas.
     pub fn new(store: Arc<dyn JobStore>, clock: Clock, bounds: Bounds) -> Self {
-        Self::audited(store, clock, bounds, Audit::default())
+        Self::with(store, clock, bounds, Audit::default(), Quotas::default())
     }
 
     /// No actor yet.
-    pub fn audited(store: Arc<dyn JobStore>, clock: Clock, bounds: Bounds, audit: Audit) -> Self {
+    pub fn with(
+        store: Arc<dyn JobStore>,
+        clock: Clock,
+        bounds: Bounds,
+        audit: Audit,
+        quotas: Quotas,
+    ) -> Self {
         let tasks = TaskTracker::new();
         let bounds = Mutex::new(bounds);
-        let shared = Shared { store, clock, bounds, audit, seats: Mutex::default(), tasks };
+        let shared = Shared { store, clock, bounds, audit, quotas, seats: Mutex::default(), tasks };
         Self { shared: Arc::new(shared) }
     }
 
@@ -147,22 +156,23 @@ impl Registry {
             self.start(key, &mut seats)?;
         }
         seats.post(key, letter).map_err(|error| match error {
-            TrySendError::Full(()) => Error::LimitReached { limit: "requests that wait for one job" },
+            TrySendError::Full(()) => Error::LimitReached { limit: Limit::Mailbox },
             TrySendError::Closed(()) => lost(key),
         })
     }
 
     fn start(&self, key: &JobKey, seats: &mut Seats) -> Result<(), Error> {
-        let Shared { store, clock, audit, tasks, .. } = &*self.shared;
+        let Shared { store, clock, audit, quotas, tasks, .. } = &*self.shared;
         let bounds = *self.shared.bounds.lock().unwrap_or_else(PoisonError::into_inner);
         if !seats.make_room(bounds.jobs, clock.now()) {
-            return Err(Error::LimitReached { limit: "jobs in memory" });
+            return Err(Error::LimitReached { limit: Limit::Jobs });
         }
         let (mailbox, messages) = mpsc::channel(bounds.mailbox);
         let (number, tenure) = seats.take(key, mailbox);
         metrics::jobs_live(seats.taken());
         let place = Place { shared: self.shared.clone(), key: key.clone(), number, tenure };
-        let actor = Actor::new(key.clone(), store.clone(), *clock, audit.clone(), bounds.history);
+        let (audit, quotas) = (audit.clone(), quotas.clone());
+        let actor = Actor::new(key.clone(), store.clone(), *clock, audit, quotas, bounds.history);
         tasks.spawn(run(actor, messages, place, bounds.idle));
         Ok(())
     }

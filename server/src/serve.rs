@@ -12,6 +12,7 @@ use crate::{
     listen::{self, Listen, Listener},
     live::{Live, Reloads},
     operate::Probes,
+    quotas::Quotas,
     registry::Registry,
     reload::{self, Parts, Reload},
     retention::Retention,
@@ -47,13 +48,9 @@ use tower::layer::{
 
 /// Time that a silent connection has to answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Requests and streams at once on one connection: a proxy may carry many trainers over one.
-const STREAMS_PER_CONNECTION: u32 = 1024;
 /// Bytes that a stream, and a connection, may send ahead of what the server has read: this much memory for each.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 512 << 10;
-/// People and tools that follow jobs at once.
-const MAX_WATCHERS: usize = 1024;
 /// What gRPC clients accept unless told otherwise, in bytes.
 const LEAST_MESSAGE: usize = 4 << 20;
 /// What an HTTP/2 client says first, in bytes, and the time that it has for it.
@@ -216,8 +213,8 @@ impl Running {
     ) -> Result<Self, ServeError> {
         let limits = &config.limits;
         let clock = Clock::start();
-        let bounds = reload::bounds(limits);
-        let registry = Registry::audited(store.clone(), clock, bounds, secrets.audit.clone());
+        let (bounds, quotas) = (reload::bounds(limits), Quotas::new(limits.shares));
+        let registry = Registry::with(store.clone(), clock, bounds, secrets.audit.clone(), quotas.clone());
         let draining = CancellationToken::new();
         tokio::spawn(disk::measure(config.data_dir.clone()));
         let counted = registry.clone();
@@ -231,12 +228,13 @@ impl Running {
             registry: registry.clone(),
             draining: draining.clone(),
             trainers: trainers.clone(),
-            watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
+            watchers: Arc::new(Semaphore::new(limits.max_watchers)),
+            quotas: quotas.clone(),
             request_timeout: limits.request_timeout,
             page_bytes: limits.max_message.min(LEAST_MESSAGE) / 2,
         };
         let under_way = TaskTracker::new();
-        let guard = Guard::new(secrets.tokens.clone(), secrets.audit.clone());
+        let guard = Guard::new(secrets.tokens.clone(), secrets.audit.clone(), quotas);
         let services = services(
             edge,
             store.clone(),
@@ -249,7 +247,10 @@ impl Running {
         let router = services?.add_service(health);
         let greeting = Patience::Greeting(PREFACE, GREETING_TIME);
         let incoming = Connections::new(grpc, places(limits.max_connections), greeting);
-        let incoming = incoming.over(secrets.certificate).into_stream();
+        let incoming = incoming
+            .over(secrets.certificate)
+            .until(limits.connection_age + limits.connection_grace)
+            .into_stream();
         tokio::spawn(secrets.reloads.clone().watch());
         let end = draining.clone().cancelled_owned();
         tokio::spawn(probes.clone().beat());
@@ -365,7 +366,7 @@ fn services(
     let jobs = JobServiceServer::new(Jobs::new(edge.clone()))
         .max_decoding_message_size(bytes)
         .max_encoding_message_size(bytes);
-    let stores = StoreServiceServer::new(Stores::new(edge.clone(), store, audit.clone()));
+    let stores = StoreServiceServer::new(Stores::new(edge.clone(), store, audit.clone(), limits.max_backups));
     let trainers = TrainerServiceServer::new(Trainers::new(edge))
         .max_decoding_message_size(bytes)
         .max_encoding_message_size(bytes);
@@ -378,7 +379,10 @@ fn services(
     Ok(Server::builder()
         .http2_keepalive_interval(Some(limits.keepalive))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
+        .max_concurrent_streams(Some(limits.max_streams))
+        .http2_max_header_list_size(Some(limits.max_metadata))
+        // The grace is that of the connection itself: with one, this would not ask first.
+        .max_connection_age(limits.connection_age)
         .initial_stream_window_size(Some(STREAM_WINDOW))
         .initial_connection_window_size(Some(CONNECTION_WINDOW))
         .layer(RpcLayer::new(under_way))

@@ -55,6 +55,7 @@ async fn messages_that_are_too_large_or_no_messages() {
         let refused = advance(&server, million).await.unwrap_err();
         assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
         assert!(refused.message().contains("the limit is: 4194304 bytes"), "{refused:?}");
+        assert_eq!(reason(&refused), "MESSAGE_TOO_LARGE");
         let half = Report { train_losses: vec![1.0; 500_000], ..report.clone() };
         let refused = advance(&server, half).await;
         let fields = bad_fields(&assert_refused(refused, Code::InvalidArgument, "INVALID_FIELD"));

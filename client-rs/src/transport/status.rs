@@ -85,6 +85,7 @@ fn by_reason(
         }
         ErrorReason::CheckpointMismatch => Error::CheckpointMismatch(message),
         ErrorReason::LimitReached => Error::LimitReached(message),
+        ErrorReason::QuotaExceeded => Error::QuotaExceeded(message),
         ErrorReason::StoreUnavailable | ErrorReason::Draining => unavailable(server, message),
         ErrorReason::JobDamaged => Error::JobDamaged(message),
         ErrorReason::TokenMissing | ErrorReason::TokenUnknown | ErrorReason::TokenExpired => {
@@ -97,6 +98,7 @@ fn by_reason(
         | ErrorReason::JobNotEnded
         | ErrorReason::UpdateInSearch
         | ErrorReason::BudgetFixed
+        | ErrorReason::MessageTooLarge
         | ErrorReason::Unspecified => Error::Refused(message),
     }
 }

@@ -624,7 +624,8 @@ pub enum ErrorReason {
     /// RESOURCE_EXHAUSTED. A limit of the server is reached; a google.rpc.RetryInfo says when to try again.
     ///
     /// ```text
-    /// { "reason": "LIMIT_REACHED", "domain": "autolrs.dev", "metadata": { "limit": "concurrent requests" } }
+    /// { "reason": "LIMIT_REACHED", "domain": "autolrs.dev",
+    ///    "metadata": { "limit": "requests under way", "setting": "max_requests" } }
     /// ```
     LimitReached = 13,
     /// UNAVAILABLE. The store can't be written or read now; nothing was lost. A google.rpc.RetryInfo says when to try
@@ -702,6 +703,21 @@ pub enum ErrorReason {
     /// { "reason": "WRONG_TENANT", "domain": "autolrs.dev", "metadata": { "method": "Backup", "needed": "*" } }
     /// ```
     WrongTenant = 24,
+    /// RESOURCE_EXHAUSTED. The caller's tenant has all that it may have, and waiting does not help: delete jobs, or ask
+    /// whoever runs the server for more. `setting` is the server's setting.
+    ///
+    /// ```text
+    /// { "reason": "QUOTA_EXCEEDED", "domain": "autolrs.dev",
+    ///    "metadata": { "limit": "stored jobs of one tenant", "setting": "tenant_jobs" } }
+    /// ```
+    QuotaExceeded = 25,
+    /// OUT_OF_RANGE. A message is larger than the server takes. Send less at once: losses in several reports.
+    ///
+    /// ```text
+    /// { "reason": "MESSAGE_TOO_LARGE", "domain": "autolrs.dev",
+    ///    "metadata": { "limit": "bytes of one message", "setting": "max_message" } }
+    /// ```
+    MessageTooLarge = 26,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -735,6 +751,8 @@ impl ErrorReason {
             Self::TokenExpired => "ERROR_REASON_TOKEN_EXPIRED",
             Self::RoleTooLow => "ERROR_REASON_ROLE_TOO_LOW",
             Self::WrongTenant => "ERROR_REASON_WRONG_TENANT",
+            Self::QuotaExceeded => "ERROR_REASON_QUOTA_EXCEEDED",
+            Self::MessageTooLarge => "ERROR_REASON_MESSAGE_TOO_LARGE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -765,6 +783,8 @@ impl ErrorReason {
             "ERROR_REASON_TOKEN_EXPIRED" => Some(Self::TokenExpired),
             "ERROR_REASON_ROLE_TOO_LOW" => Some(Self::RoleTooLow),
             "ERROR_REASON_WRONG_TENANT" => Some(Self::WrongTenant),
+            "ERROR_REASON_QUOTA_EXCEEDED" => Some(Self::QuotaExceeded),
+            "ERROR_REASON_MESSAGE_TOO_LARGE" => Some(Self::MessageTooLarge),
             _ => None,
         }
     }

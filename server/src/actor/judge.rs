@@ -10,6 +10,8 @@ use super::{
 use crate::{
     audit::Action as Entry,
     error::Error,
+    limit::Limit,
+    quotas::Count,
     store::{
         RowWrite, StoreError,
         codec::{self, Kind},
@@ -43,12 +45,24 @@ impl Actor {
                 Err(Error::JobNotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
+            let mut count = self.quotas.jobs(&self.key.tenant).await;
+            if let Some(count) = &mut count {
+                let room = count.has_room(&*self.store).await.map_err(|e| from_store(&self.key, e))?;
+                if !room {
+                    return Err(Error::QuotaExceeded { limit: Limit::TenantJobs });
+                }
+            }
             let job = Job::create(resolved.clone(), rand::random());
             let asked = Asked::new(asked.clone());
             let snapshot = Snapshot { created: self.clock.now(), heard: None, asked, job, ended: None };
             match self.save(None, snapshot, &[]).await {
                 Err(StoreError::Conflict { .. }) => continue,
-                result => result.map_err(|e| from_store(&self.key, e))?,
+                Err(error) => {
+                    // It may have been made.
+                    count.into_iter().for_each(Count::unknown);
+                    return Err(from_store(&self.key, error));
+                }
+                Ok(_) => count.into_iter().for_each(Count::made),
             }
             tracing::info!(job = %self.key, policy = resolved.policy_name(), "job created");
             metrics::job_created(resolved.policy_name());
@@ -135,7 +149,17 @@ impl Actor {
     async fn remove(&mut self) -> Result<bool, Error> {
         // Whether a removal that failed has happened is the store's to say.
         self.held = Held::Nothing;
-        let removed = self.store.remove(&self.key).await.map_err(|e| from_store(&self.key, e))?;
+        let count = self.quotas.jobs(&self.key.tenant).await;
+        let removed = match self.store.remove(&self.key).await {
+            Ok(removed) => removed,
+            Err(error) => {
+                count.into_iter().for_each(Count::unknown);
+                return Err(from_store(&self.key, error));
+            }
+        };
+        if removed {
+            count.into_iter().for_each(Count::removed);
+        }
         self.held = Held::Absent;
         Ok(removed)
     }

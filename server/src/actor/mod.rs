@@ -23,6 +23,7 @@ use crate::{
     auth::By,
     clock::Clock,
     error::Error,
+    quotas::Quotas,
     registry::census::Standing,
     store::{JobKey, JobStore},
 };
@@ -118,6 +119,7 @@ pub struct Actor {
     signal: watch::Sender<Signal>,
     mark: watch::Sender<Mark>,
     audit: Audit,
+    quotas: Quotas,
     /// Who has sent the message that is handled.
     by: By,
     /// Numbers of directives, up to the newest, whose losses are kept in detail.
@@ -126,9 +128,27 @@ pub struct Actor {
 
 impl Actor {
     /// An owner that has not loaded its job yet.
-    pub fn new(key: JobKey, store: Arc<dyn JobStore>, clock: Clock, audit: Audit, history: u64) -> Self {
+    pub fn new(
+        key: JobKey,
+        store: Arc<dyn JobStore>,
+        clock: Clock,
+        audit: Audit,
+        quotas: Quotas,
+        history: u64,
+    ) -> Self {
         let (signal, mark) = (watch::Sender::new(Signal::default()), watch::Sender::new(Mark::default()));
-        Self { key, store, clock, held: Held::Nothing, signal, mark, audit, by: By::default(), history }
+        Self {
+            key,
+            store,
+            clock,
+            held: Held::Nothing,
+            signal,
+            mark,
+            audit,
+            quotas,
+            by: By::default(),
+            history,
+        }
     }
 
     /// Does what a message asks and answers it. A caller that no longer waits changes nothing.

@@ -6,6 +6,7 @@ use crate::{
     audit::Audit,
     error::{Error, Unproven},
     live::Live,
+    quotas::Quotas,
     rpc::status::status,
 };
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
@@ -25,11 +26,12 @@ pub(crate) struct Guard {
     /// None: the server asks for no token.
     tokens: Option<Arc<Live<Tokens>>>,
     audit: Audit,
+    quotas: Quotas,
 }
 
 impl Guard {
-    pub(crate) fn new(tokens: Option<Arc<Live<Tokens>>>, audit: Audit) -> Self {
-        Self { tokens, audit }
+    pub(crate) fn new(tokens: Option<Arc<Live<Tokens>>>, audit: Audit, quotas: Quotas) -> Self {
+        Self { tokens, audit, quotas }
     }
 
     /// A service that answers only who may ask.
@@ -37,7 +39,14 @@ impl Guard {
         Guarded { guard: self.clone(), inner }
     }
 
+    /// Who asks, if they may, and not too often.
     fn admit(&self, rule: &'static Rule, headers: &HeaderMap) -> Result<Identity, Error> {
+        let identity = self.identify(rule, headers)?;
+        self.quotas.request(identity.tenant())?;
+        Ok(identity)
+    }
+
+    fn identify(&self, rule: &'static Rule, headers: &HeaderMap) -> Result<Identity, Error> {
         let Some(tokens) = &self.tokens else { return Ok(Identity::anyone()) };
         let header = headers.get(AUTHORIZATION).ok_or(Error::Unauthenticated(Unproven::NoToken))?;
         let token = header.to_str().ok().and_then(bearer).and_then(Token::parse);

@@ -179,6 +179,50 @@ pub const KNOBS: &[Knob] = &[
                none with an active trainer: if all have one, jobs that are not in memory are refused",
     },
     Knob {
+        key: "max_watchers",
+        value: "N",
+        default: "1024",
+        help: "WatchJob streams at once, 1 to 1000000; more are refused with RESOURCE_EXHAUSTED",
+    },
+    Knob {
+        key: "max_backups",
+        value: "N",
+        default: "2",
+        help: "Backups at once, 1 to 64; each reads the whole store; more are refused with RESOURCE_EXHAUSTED",
+    },
+    Knob {
+        key: "max_streams",
+        value: "N",
+        default: "1024",
+        help: "Requests and streams at once on one connection, 1 to 65536; a client waits for a place; a proxy may carry \
+               many trainers over one connection",
+    },
+    Knob {
+        key: "max_metadata",
+        value: "SIZE",
+        default: "16KiB",
+        help: "Most metadata (headers) of one request, 4KiB to 1MiB; more are refused with HTTP 431",
+    },
+    Knob {
+        key: "tenant_jobs",
+        value: "N|off",
+        default: "off",
+        help: "Stored jobs of one tenant, 1 to 100000000, ended ones included; more are refused with RESOURCE_EXHAUSTED",
+    },
+    Knob {
+        key: "tenant_streams",
+        value: "N|off",
+        default: "off",
+        help: "Train and WatchJob streams of one tenant at once, 1 to 1000000; more are refused with RESOURCE_EXHAUSTED",
+    },
+    Knob {
+        key: "tenant_rate",
+        value: "N|off",
+        default: "off",
+        help: "Requests of one tenant in a second, 1 to 1000000, of which as many may come at once; reports on a Train stream \
+               are none; more are refused with RESOURCE_EXHAUSTED",
+    },
+    Knob {
         key: "mailbox",
         value: "N",
         default: "64",
@@ -195,6 +239,20 @@ pub const KNOBS: &[Knob] = &[
         value: "DURATION",
         default: "30s",
         help: "Silence after which a connection is pinged, 1s to 1h; it is closed 20 s later if it stays silent",
+    },
+    Knob {
+        key: "connection_age",
+        value: "DURATION",
+        default: "1day",
+        help: "Age at which a client is asked to make a new connection, 1s to 30days: so load moves to new servers, and a \
+               client that no longer reads keeps nothing",
+    },
+    Knob {
+        key: "connection_grace",
+        value: "DURATION",
+        default: "5m",
+        help: "Time that what is under way on an aged connection has to end, 1s to 1h; then it is closed, and a trainer's \
+               stream goes on over a new one",
     },
     Knob {
         key: "idle",

@@ -8,7 +8,7 @@ mod sources;
 
 pub use sources::{Origin, Setting};
 
-use crate::{audit::AuditTo, listen::Listen, tls::TlsFiles};
+use crate::{audit::AuditTo, listen::Listen, quotas::Shares, tls::TlsFiles};
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
@@ -104,12 +104,26 @@ pub struct Limits {
     pub max_trainers: usize,
     /// Jobs in memory at once.
     pub max_jobs: usize,
+    /// `WatchJob` streams at once.
+    pub max_watchers: usize,
+    /// Backups at once.
+    pub max_backups: usize,
+    /// Requests and streams at once on one connection.
+    pub max_streams: u32,
+    /// Most bytes of the headers of one request.
+    pub max_metadata: u32,
+    /// What each tenant may take.
+    pub shares: Shares,
     /// Requests that may wait for one job.
     pub mailbox: usize,
     /// Longest time for one request.
     pub request_timeout: Duration,
     /// Silence after which a connection is pinged.
     pub keepalive: Duration,
+    /// Age at which a client is asked to make a new connection.
+    pub connection_age: Duration,
+    /// Time that it has for what is under way on the old one.
+    pub connection_grace: Duration,
     /// Silence after which a job leaves memory.
     pub idle: Duration,
     /// How long a job that has ended is kept; none: for ever.

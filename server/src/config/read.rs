@@ -3,7 +3,7 @@
 use super::{
     Config, Limits, LogConfig, LogFormat, OtlpConfig, Problem, Security, quantity, sources::Setting,
 };
-use crate::{audit::AuditTo, listen::Listen, telemetry::logs, tls::TlsFiles};
+use crate::{audit::AuditTo, listen::Listen, quotas::Shares, telemetry::logs, tls::TlsFiles};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
@@ -97,9 +97,20 @@ impl Reader<'_> {
             max_requests: self.number("max_requests", 1..=65_536) as usize,
             max_trainers: self.number("max_trainers", 1..=1_000_000) as usize,
             max_jobs: self.number("max_jobs", 1..=10_000_000) as usize,
+            max_watchers: self.number("max_watchers", 1..=1_000_000) as usize,
+            max_backups: self.number("max_backups", 1..=64) as usize,
+            max_streams: self.number("max_streams", 1..=65_536) as u32,
+            max_metadata: self.bytes("max_metadata", 4096..=1_048_576) as u32,
+            shares: Shares {
+                jobs: self.share("tenant_jobs", 1..=100_000_000),
+                streams: self.share("tenant_streams", 1..=1_000_000),
+                rate: self.share("tenant_rate", 1..=1_000_000),
+            },
             mailbox: self.number("mailbox", 1..=65_536) as usize,
             request_timeout: self.duration("request_timeout", 1..=600),
             keepalive: self.duration("keepalive", 1..=3600),
+            connection_age: self.duration("connection_age", 1..=2_592_000),
+            connection_grace: self.duration("connection_grace", 1..=3600),
             idle: self.duration("idle", 1..=86_400),
             keep_ended: (self.text("keep_ended") != "off")
                 .then(|| self.duration("keep_ended", 1..=315_576_000)),
@@ -107,6 +118,15 @@ impl Reader<'_> {
             disk_warning: self.bytes("disk_warning", (64 << 20)..=(1 << 50)),
             writer_silence: self.duration("writer_silence", 1..=3600),
         }
+    }
+
+    /// A whole number; none for `off`.
+    fn share(&mut self, key: &'static str, range: RangeInclusive<usize>) -> Option<usize> {
+        if self.text(key) == OFF {
+            return None;
+        }
+        let what = format!("a whole number from {} to {}, or off", range.start(), range.end());
+        self.value(key, &what, |text| text.parse().ok().filter(|number| range.contains(number)))
     }
 
     fn listen(&mut self) -> Listen {

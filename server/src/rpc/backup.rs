@@ -5,6 +5,7 @@ use crate::{
     audit::{Action, Audit},
     auth::Identity,
     error::Error,
+    limit::Limit,
     store::{
         JobKey, JobStore,
         export::{Damage, Exporter, Part},
@@ -21,8 +22,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 use tracing::Instrument;
 
-/// Backups at once: each reads the whole store.
-const MAX_BACKUPS: usize = 2;
 /// Bytes of the file in one message.
 const CHUNK: usize = 32 << 10;
 /// Messages that may wait for a slow reader; the store is read no further meanwhile.
@@ -39,15 +38,15 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// The service.
-    pub fn new(edge: Edge, store: Arc<dyn JobStore>, audit: Audit) -> Self {
-        Self { edge, store, audit, places: Arc::new(Semaphore::new(MAX_BACKUPS)) }
+    /// The service, for so many backups at once.
+    pub fn new(edge: Edge, store: Arc<dyn JobStore>, audit: Audit, most: usize) -> Self {
+        Self { edge, store, audit, places: Arc::new(Semaphore::new(most)) }
     }
 
     fn start(&self, who: Identity) -> Result<BackupStream, Error> {
         self.edge.enter()?;
         let place = self.places.clone().try_acquire_owned();
-        let place = place.map_err(|_| Error::LimitReached { limit: "backups" })?;
+        let place = place.map_err(|_| Error::LimitReached { limit: Limit::Backups })?;
         // One place more, so that a reader that takes nothing still finds the reason at the end.
         let (answers, receiver) = mpsc::channel(WAITING + 1);
         let last = answers.clone().try_reserve_owned();

@@ -9,6 +9,7 @@ use crate::{
     actor::{Message, Shown},
     auth::Identity,
     error::Error,
+    limit::Limit,
 };
 use autolrs_proto::v1::{
     CancelJobRequest, CancelJobResponse, CreateJobRequest, CreateJobResponse, DeleteJobRequest,
@@ -134,7 +135,8 @@ impl Jobs {
     async fn watch(&self, who: &Identity, request: WatchJobRequest) -> Result<JobStream, Error> {
         let name = requests::name("name", request.name)?;
         let place = self.0.watchers.clone().try_acquire_owned();
-        let place = place.map_err(|_| Error::LimitReached { limit: "WatchJob streams" })?;
+        let place = place.map_err(|_| Error::LimitReached { limit: Limit::Watchers })?;
+        let place = (place, self.0.quotas.stream(who.tenant())?);
         let stream = watch::start(self.0.clone(), who.clone(), name, request.from_revision, place).await?;
         Ok(ReceiverStream::new(stream))
     }
@@ -262,6 +264,7 @@ mod tests {
     async fn service(page_bytes: usize) -> Jobs {
         let bounds = Bounds { jobs: 100, mailbox: 4, idle: Duration::from_secs(1), history: 16 };
         let jobs = Jobs::new(Edge {
+            quotas: crate::quotas::Quotas::default(),
             registry: Registry::new(Arc::new(MemoryStore::default()), Clock::start(), bounds),
             draining: CancellationToken::new(),
             trainers: Arc::new(Semaphore::new(1)),

@@ -18,6 +18,7 @@ use crate::{
     actor::{Message, Reply},
     auth::{By, Identity},
     error::Error,
+    quotas::Quotas,
     registry::Registry,
     store::JobKey,
 };
@@ -37,6 +38,8 @@ pub struct Edge {
     pub trainers: Arc<Semaphore>,
     /// Places for `WatchJob` streams.
     pub watchers: Arc<Semaphore>,
+    /// What each tenant may take.
+    pub quotas: Quotas,
     /// Longest time for one answer.
     pub request_timeout: Duration,
     /// Most bytes of a page of jobs, one job excepted.

@@ -1,6 +1,9 @@
 //! Errors to gRPC, in one place: a new error does not compile until it has a code and a reason.
 
-use crate::error::{Error, MORE, Unproven, Violation};
+use crate::{
+    error::{Error, MORE, Unproven, Violation},
+    limit::Limit,
+};
 use autolrs_core::{directive::DoneReason, job::Refusal};
 use autolrs_proto::{ERROR_DOMAIN, v1::ErrorReason};
 use std::{collections::HashMap, time::Duration};
@@ -39,10 +42,22 @@ impl Refused {
         self
     }
 
+    fn limit(self, limit: Limit) -> Self {
+        self.with("limit", limit.what()).with("setting", limit.setting())
+    }
+
     fn retry(mut self, after: Duration) -> Self {
         self.retry = Some(after);
         self
     }
+}
+
+/// A status of the transport with its reason: it says of a message only that it is too large.
+pub(crate) fn explained(told: Status) -> Status {
+    if told.code() != Code::OutOfRange || !told.details().is_empty() {
+        return told;
+    }
+    status(&Error::MessageTooLarge { detail: told.message().to_owned() })
 }
 
 /// The status of an error.
@@ -94,7 +109,13 @@ fn describe(error: &Error) -> Refused {
         }
         Error::JobNotEnded { job } => Refused::new(Code::FailedPrecondition, R::JobNotEnded).with("job", job),
         Error::LimitReached { limit } => {
-            Refused::new(Code::ResourceExhausted, R::LimitReached).with("limit", limit).retry(RETRY_LIMIT)
+            Refused::new(Code::ResourceExhausted, R::LimitReached).limit(*limit).retry(RETRY_LIMIT)
+        }
+        Error::QuotaExceeded { limit } => {
+            Refused::new(Code::ResourceExhausted, R::QuotaExceeded).limit(*limit)
+        }
+        Error::MessageTooLarge { .. } => {
+            Refused::new(Code::OutOfRange, R::MessageTooLarge).limit(Limit::Message)
         }
         Error::StoreUnavailable { .. } => {
             Refused::new(Code::Unavailable, R::StoreUnavailable).retry(RETRY_STORE)

@@ -1,7 +1,11 @@
 //! A `Train` stream: reports are answered in order; an operator's interrupt, and a heartbeat every 20 s, are pushed in
 //! between. The first refusal ends the stream.
 
-use super::{Edge, convert::report, status::status};
+use super::{
+    Edge,
+    convert::report,
+    status::{explained, status},
+};
 use crate::{
     actor::{Message, Signal},
     auth::Identity,
@@ -12,7 +16,7 @@ use autolrs_core::job::{Ack, Refusal};
 use autolrs_proto::v1::{TrainRequest, TrainResponse};
 use std::time::Duration;
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, watch},
+    sync::{mpsc, watch},
     time::Interval,
 };
 use tonic::{Status, Streaming};
@@ -63,7 +67,7 @@ impl Stream {
         edge: Edge,
         who: Identity,
         requests: Streaming<TrainRequest>,
-        place: OwnedSemaphorePermit,
+        place: impl Send + 'static,
     ) -> mpsc::Receiver<Result<TrainResponse, Status>> {
         let (answers, receiver) = mpsc::channel(WAITING_ANSWERS);
         let stream = Self { edge, who, answers, trainer: None, heartbeat: tokio::time::interval(HEARTBEAT) };
@@ -84,7 +88,7 @@ impl Stream {
         let status = match ended {
             Ok(()) | Err(End::Gone) => return,
             Err(End::Refused(error)) => status(&error),
-            Err(End::Broken(status)) => status,
+            Err(End::Broken(told)) => explained(told),
         };
         tracing::info!(code = ?status.code(), reason = status.message(), "stream ended");
         // If the trainer has gone, nobody needs the reason.

@@ -6,7 +6,7 @@ use super::{
     respond,
     stream::Stream,
 };
-use crate::{actor::Message, auth::Identity, error::Error};
+use crate::{actor::Message, auth::Identity, error::Error, limit::Limit};
 use autolrs_proto::v1::{
     AdvanceRequest, AdvanceResponse, OpenSessionRequest, OpenSessionResponse, TrainRequest, TrainResponse,
     trainer_service_server::TrainerService,
@@ -39,7 +39,8 @@ impl Trainers {
     fn stream(&self, who: Identity, requests: Streaming<TrainRequest>) -> Result<TrainStream, Error> {
         self.0.enter()?;
         let place = self.0.trainers.clone().try_acquire_owned();
-        let place = place.map_err(|_| Error::LimitReached { limit: "Train streams" })?;
+        let place = place.map_err(|_| Error::LimitReached { limit: Limit::Trainers })?;
+        let place = (place, self.0.quotas.stream(who.tenant())?);
         Ok(ReceiverStream::new(Stream::start(self.0.clone(), who, requests, place)))
     }
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 use autolrs_proto::v1::WatchJobResponse;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tonic::Status;
 use tracing::Instrument;
 
@@ -37,7 +37,7 @@ pub(super) async fn start(
     who: Identity,
     name: String,
     from_revision: u64,
-    place: OwnedSemaphorePermit,
+    place: impl Send + 'static,
 ) -> Result<mpsc::Receiver<Result<WatchJobResponse, Status>>, Error> {
     let (job, mark) = edge.call(&who, &name, Message::Watch).await?;
     // A watcher that does not read makes the stream wait and misses only what newer states make old.

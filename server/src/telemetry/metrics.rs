@@ -1,7 +1,7 @@
 //! What the server tells the recorder of metrics. What each means stands in [`table`](super::table).
 
 use super::table::{self, Kind, Metric, TABLE};
-use crate::build;
+use crate::{build, limit::Limit};
 use autolrs_proto::v1::ErrorReason;
 use metrics::{Label, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -53,6 +53,7 @@ fn begin() {
         table::EXPIRED,
         table::AUDIT,
         table::HANDSHAKES,
+        table::AGED,
     ];
     for metric in unlabelled {
         counter!(metric.name).absolute(0);
@@ -69,6 +70,10 @@ fn begin() {
     }
     for cause in ["late", "rung", "disputed"] {
         counter!(table::FALLBACKS.name, "cause" => cause).absolute(0);
+    }
+    gauge!(table::CONNECTIONS.name).set(0.0);
+    for limit in Limit::ALL {
+        counter!(table::LIMITS.name, "limit" => limit.setting()).absolute(0);
     }
     for what in ["certificate", "tokens"] {
         for result in ["ok", "failed"] {
@@ -123,6 +128,36 @@ pub fn rejected(reason: &str) {
     if let Some(reason) = ErrorReason::from_str_name(&format!("{REASON}{reason}")) {
         counter!(table::REJECTIONS.name, "reason" => word(reason)).increment(1);
     }
+}
+
+/// An RPC was refused because of the limit with this setting.
+pub fn limited(setting: &str) {
+    if let Some(limit) = Limit::find(setting) {
+        counter!(table::LIMITS.name, "limit" => limit.setting()).increment(1);
+    }
+}
+
+/// Counts a connection while it lives.
+#[derive(Debug)]
+pub struct Connection(());
+
+impl Connection {
+    /// One more.
+    pub fn begin() -> Self {
+        gauge!(table::CONNECTIONS.name).increment(1.0);
+        Self(())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        gauge!(table::CONNECTIONS.name).decrement(1.0);
+    }
+}
+
+/// A connection was closed for its age.
+pub fn connection_aged() {
+    counter!(table::AGED.name).increment(1);
 }
 
 const REASON: &str = "ERROR_REASON_";

@@ -148,6 +148,9 @@ impl Call {
         self.code = Some(status.code());
         if let Some(why) = status.get_details_error_info() {
             metrics::rejected(&why.reason);
+            if let Some(setting) = why.metadata.get("setting") {
+                metrics::limited(setting);
+            }
         }
     }
 }

@@ -49,6 +49,12 @@ metrics! {
         "Time from the head of a request to the end of its answer. A stream lasts as long as its caller wants";
     REJECTIONS: Counter "autolrs_rejections_total" ["reason"]
         "RPCs refused for a reason of the protocol's vocabulary (`ErrorReason`, such as FENCED or LIMIT_REACHED)";
+    LIMITS: Counter "autolrs_limits_reached_total" ["limit"]
+        "RPCs refused because a limit was reached, by the limit's setting, such as max_requests or tenant_rate";
+    CONNECTIONS: Gauge "autolrs_connections" []
+        "Connections to both ports; past `max_connections` others wait with the system";
+    AGED: Counter "autolrs_connections_aged_total" []
+        "Connections that were closed because something was still under way `connection_grace` after `connection_age`";
     TRAINERS: Gauge "autolrs_train_streams" []
         "Train streams under way. Trainers that report by Advance have none";
     DECISIONS: Counter "autolrs_decisions_total" ["policy", "phase"]

@@ -113,6 +113,7 @@ impl Server {
             draining: CancellationToken::new(),
             trainers: Arc::new(Semaphore::new(4)),
             watchers: Arc::new(Semaphore::new(4)),
+            quotas: autolrs_server::quotas::Quotas::default(),
             request_timeout: Duration::from_secs(30),
             page_bytes: MAX_MESSAGE / 2,
         };

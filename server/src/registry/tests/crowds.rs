@@ -1,6 +1,7 @@
 //! More jobs than there are places in memory.
 
 use super::*;
+use crate::limit::Limit;
 
 /// A registry with three places.
 fn narrow() -> Registry {
@@ -39,7 +40,7 @@ async fn a_job_with_an_active_trainer_keeps_its_place() {
     named(&registry, "a").report(losses(&opened[0], 40)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
     let refused = named(&registry, "d").create(STEPS).await.unwrap_err();
-    assert_eq!(refused, Error::LimitReached { limit: "jobs in memory" });
+    assert_eq!(refused, Error::LimitReached { limit: Limit::Jobs });
     tokio::time::sleep(Duration::from_secs(6)).await;
     named(&registry, "d").create(STEPS).await.expect("b and c are silent for more than a minute");
     named(&registry, "e").create(STEPS).await.unwrap();

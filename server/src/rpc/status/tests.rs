@@ -67,8 +67,18 @@ fn every_other_error_has_them_too() {
     let damaged = Error::JobDamaged { job: job(), detail: detail() };
     check(&damaged, Code::Internal, "JOB_DAMAGED", &[("job", "j"), ("detail", "d")]);
     check(&Error::Draining, Code::Unavailable, "DRAINING", &[]);
-    let limit = Error::LimitReached { limit: "x" };
-    check(&limit, Code::ResourceExhausted, "LIMIT_REACHED", &[("limit", "x")]);
+    let limit = Error::LimitReached { limit: Limit::Requests };
+    let metadata = [("limit", "requests under way"), ("setting", "max_requests")];
+    check(&limit, Code::ResourceExhausted, "LIMIT_REACHED", &metadata);
+    let quota = Error::QuotaExceeded { limit: Limit::TenantJobs };
+    let metadata = [("limit", "stored jobs of one tenant"), ("setting", "tenant_jobs")];
+    check(&quota, Code::ResourceExhausted, "QUOTA_EXCEEDED", &metadata);
+    assert!(status(&quota).get_error_details().retry_info().is_none(), "waiting does not help");
+    let large = explained(Status::out_of_range("5 bytes, the limit is 4"));
+    assert_eq!((large.code(), large.message()), (Code::OutOfRange, "5 bytes, the limit is 4"));
+    let metadata = [("limit", "bytes of one message"), ("setting", "max_message")];
+    check(&Error::MessageTooLarge { detail: detail() }, Code::OutOfRange, "MESSAGE_TOO_LARGE", &metadata);
+    assert!(explained(Status::cancelled("x")).get_error_details().error_info().is_none());
     let store = Error::StoreUnavailable { detail: detail() };
     check(&store, Code::Unavailable, "STORE_UNAVAILABLE", &[]);
     for retried in [limit, store] {
