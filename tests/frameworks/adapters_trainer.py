@@ -76,5 +76,5 @@ if __name__ == "__main__":
     run = with_lightning if chosen.framework == "lightning" else with_transformers
     lrs, history, model = run(chosen.address, chosen.directory, chosen.resume)
     schedule = [(step.total_step, step.lr) for step in history]
-    result = {"lrs": lrs, "schedule": schedule, "weights": digest(model)}
+    result = {"lrs": lrs, "schedule": schedule, "weights": digest(model, buffers=False), "buffers": digest(model)}
     (chosen.directory / f"rank{RANK}.json").write_text(json.dumps(result))

@@ -25,11 +25,12 @@ def test_two_ranks_follow_one_schedule_and_go_on_from_a_checkpoint(
 ) -> None:
     first, second = train(server, framework, tmp_path)
     assert len(first["lrs"]) == 800 and len(set(first["lrs"])) > 50
-    assert first == second
+    assert {**first, "buffers": ""} == {**second, "buffers": ""}, "but for what each batch normalisation has seen"
     assert first["lrs"] == [lr for _, lr in first["schedule"]]
 
     resumed, other = train(server, framework, tmp_path, "--resume", str(tmp_path / SAVED[framework]))
-    assert resumed == other
+    assert [resumed["buffers"], other["buffers"]] == [first["buffers"], second["buffers"]]
+    assert {**resumed, "buffers": ""} == {**other, "buffers": ""}
     assert resumed["schedule"] == first["schedule"]
     assert resumed["lrs"] == first["lrs"][300:], "from the first step on"
     assert resumed["weights"] == first["weights"]
