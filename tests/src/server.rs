@@ -159,6 +159,17 @@ impl Server {
         self.child.take().expect("the server is running").wait().expect("reaped")
     }
 
+    /// Waits until `/metrics` has this line.
+    pub async fn until_metrics_say(&self, line: &str) {
+        for _ in 0..ATTEMPTS {
+            if self.probe("/metrics").await.1.lines().any(|found| found == line) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the metrics never say {line}:\n{}", self.probe("/metrics").await.1);
+    }
+
     /// Asks a probe, such as `/livez`: the code and what it says.
     pub async fn probe(&self, path: &str) -> (u16, String) {
         self.try_probe(path).await.expect("it listens")

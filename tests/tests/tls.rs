@@ -20,8 +20,6 @@ use std::{
 };
 
 const SOON: Duration = Duration::from_secs(20);
-/// For conditions that a server reaches by itself, 20 ms apart.
-const ATTEMPTS: usize = 1000;
 
 /// Flags of a server whose certificate and tokens are in these files.
 fn flags(files: &Files) -> Vec<String> {
@@ -62,16 +60,6 @@ async fn refused(endpoint: &EndpointConfig) -> String {
         Err(other) => panic!("another error: {other:?}"),
         Ok(_) => panic!("it was opened"),
     }
-}
-
-async fn until(server: &Server, line: &str) {
-    for _ in 0..ATTEMPTS {
-        if server.probe("/metrics").await.1.lines().any(|found| found == line) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("the metrics never say {line}:\n{}", server.probe("/metrics").await.1);
 }
 
 #[tokio::test]
@@ -145,10 +133,10 @@ async fn whoever_is_not_trusted_is_told_apart_at_once() {
     assert!(told.code == Some(1) && told.err.contains("an authority that is not trusted here"), "{told:?}");
 
     // The first days of 2100 and of 2021.
-    until(&server, "autolrs_tls_certificate_expires_timestamp_seconds 4102444800").await;
+    server.until_metrics_say("autolrs_tls_certificate_expires_timestamp_seconds 4102444800").await;
     files.secret("v2", &authority.sign_until(&["localhost"], 2021));
-    until(&server, "autolrs_reloads_total{what=\"certificate\",result=\"ok\"} 2").await;
-    until(&server, "autolrs_tls_certificate_expires_timestamp_seconds 1609459200").await;
+    server.until_metrics_say("autolrs_reloads_total{what=\"certificate\",result=\"ok\"} 2").await;
+    server.until_metrics_say("autolrs_tls_certificate_expires_timestamp_seconds 1609459200").await;
     let [cert, key] = ["tls.crt", "tls.key"].map(|name| files.text(name));
     let doctor = autolrs(["doctor", "--tls-cert", &cert, "--tls-key", &key]).await;
     assert!(doctor.out.contains("tls.crt is no longer valid"), "{doctor:?}");
@@ -232,12 +220,12 @@ async fn a_new_certificate_is_for_new_connections_and_a_broken_one_for_none() {
     // Broken: another key, then no certificate at all.
     let (signed, foreign) = (new.sign(&["localhost"]), old.sign(&["localhost"]));
     files.secret("v2", &autolrs_tests::security::Signed { cert: signed.cert.clone(), key: foreign.key });
-    until(&server, "autolrs_last_reload_successful{what=\"certificate\"} 0").await;
+    server.until_metrics_say("autolrs_last_reload_successful{what=\"certificate\"} 0").await;
     files.secret(
         "v3",
         &autolrs_tests::security::Signed { cert: "no certificate".into(), key: signed.key.clone() },
     );
-    until(&server, "autolrs_reloads_total{what=\"certificate\",result=\"failed\"} 2").await;
+    server.until_metrics_say("autolrs_reloads_total{what=\"certificate\",result=\"failed\"} 2").await;
     assert!(reach(&new_ca).await.is_err());
     call(reach(&old_ca).await.unwrap(), "ListJobs", "").await.unwrap();
     let said = fs::read_to_string(&log).unwrap();
@@ -245,7 +233,7 @@ async fn a_new_certificate_is_for_new_connections_and_a_broken_one_for_none() {
     assert!(!said.contains(signed.key.lines().nth(1).unwrap()), "no key is logged");
 
     files.secret("v4", &signed);
-    until(&server, "autolrs_last_reload_successful{what=\"certificate\"} 1").await;
+    server.until_metrics_say("autolrs_last_reload_successful{what=\"certificate\"} 1").await;
     call(reach(&new_ca).await.unwrap(), "ListJobs", "").await.unwrap();
     assert!(reach(&old_ca).await.is_err());
     // The old connection and its stream have noticed nothing.

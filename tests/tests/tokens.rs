@@ -161,10 +161,10 @@ async fn a_broken_token_file_leaves_the_old_tokens_in_force() {
     let server = server(&files).await;
     let whole = fs::read_to_string(files.path("tokens.json")).unwrap();
     files.write("tokens.json", "{");
-    until(&server, "autolrs_last_reload_successful{what=\"tokens\"} 0").await;
+    server.until_metrics_say("autolrs_last_reload_successful{what=\"tokens\"} 0").await;
     call(bearer(server.channel(), &token), "ListJobs", "").await.unwrap();
     files.write("tokens.json", &whole);
-    until(&server, "autolrs_last_reload_successful{what=\"tokens\"} 1").await;
+    server.until_metrics_say("autolrs_last_reload_successful{what=\"tokens\"} 1").await;
     call(bearer(server.channel(), &token), "ListJobs", "").await.unwrap();
     // SIGHUP has it read although it has not changed.
     let start = "autolrs_reloads_total{what=\"tokens\",result=\"ok\"} ";
@@ -172,18 +172,7 @@ async fn a_broken_token_file_leaves_the_old_tokens_in_force() {
     let read: u32 = metrics.lines().find_map(|line| line.strip_prefix(start)).unwrap().parse().unwrap();
     let pid = rustix::process::Pid::from_raw(server.pid() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
-    until(&server, &format!("{start}{}", read + 1)).await;
-}
-
-/// Waits until the metrics have a line.
-async fn until(server: &Server, line: &str) {
-    for _ in 0..ATTEMPTS {
-        if server.probe("/metrics").await.1.lines().any(|found| found == line) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("the metrics never say {line}:\n{}", server.probe("/metrics").await.1);
+    server.until_metrics_say(&format!("{start}{}", read + 1)).await;
 }
 
 #[tokio::test]
