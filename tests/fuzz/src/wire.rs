@@ -48,7 +48,7 @@ pub fn target(bytes: &[u8]) {
             let length = usize::from(input.byte()) << 8 | usize::from(input.byte());
             server.ask(rpc, input.bytes(length)).await;
         }
-        let get = server.jobs.get_job(Request::new(GetJobRequest { name: "nobody".into() })).await;
+        let get = server.jobs.get_job(asked(GetJobRequest { name: "nobody".into() })).await;
         let found = answered(get);
         assert!(found.is_none_or(|code| code == Code::NotFound), "the server still answers");
         server.registry.close().await;
