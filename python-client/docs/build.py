@@ -12,6 +12,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import inspect
+import os
 import re
 import sys
 import warnings
@@ -20,6 +21,9 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+# Keras would ask for TensorFlow, which the adapter does not know.
+os.environ.setdefault("KERAS_BACKEND", "torch")
 
 PACKAGE = Path(__file__).resolve().parents[1] / "python/autolrs"
 
@@ -44,12 +48,16 @@ def import_public(name: str) -> ModuleType | None:
 
 
 def public_members(kind: type) -> dict[str, Any]:
-    """The public methods and properties of a class that are defined in this package, inherited ones included."""
+    """The public methods and properties of a class that are defined in this package, inherited ones included; without
+    the hooks of a framework's callback, which the framework explains."""
     members: dict[str, Any] = {}
+    hooks: set[str] = set()
     for base in reversed(kind.__mro__):
         if base.__module__.partition(".")[0] == "autolrs":
             members.update({name: value for name, value in vars(base).items() if not name.startswith("_")})
-    return members
+        else:
+            hooks.update(vars(base))
+    return {name: value for name, value in members.items() if name not in hooks}
 
 
 def documented(module: ModuleType) -> Iterator[tuple[str, type | None, Any]]:

@@ -114,7 +114,8 @@ def shards(server: Any, directory: Path, ranks: int) -> None:
 def broken(server: Any, directory: Path, ranks: int, fault: str, rank: int, step: int) -> None:
     """A rank is killed, or raises; torchrun starts all of them again. Off a switch point, in or after the search."""
     arguments = ["--fault", fault, "--rank", rank, "--step", step]
-    done = torchrun("ranks_trainer.py", server.address, "toy", directory, *arguments, ranks=ranks, restarts=1)
+    # One restart is enough, unless gloo of PyTorch 2.15 on a busy machine finds no way to a rank that was just started.
+    done = torchrun("ranks_trainer.py", server.address, "toy", directory, *arguments, ranks=ranks, restarts=3)
     assert done.returncode == 0
     assert (directory / "lrs-1-0").exists(), "it was started again"
     if fault == "raise":
