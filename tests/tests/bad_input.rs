@@ -118,14 +118,11 @@ fn serve(listen: &str, data: &std::path::Path) -> Output {
 }
 
 #[tokio::test]
-async fn a_second_server_on_the_store_and_a_port_in_use() {
+async fn a_port_in_use() {
     let server = Server::start().await;
-    let second = serve(&free_address().to_string(), server.data_dir());
-    let said = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(!second.status.success() && said.contains("another"), "{said}");
     let empty = tempfile::tempdir().unwrap();
-    let third = serve(&server.address.to_string(), empty.path());
-    let said = String::from_utf8_lossy(&third.stderr).into_owned();
-    assert!(!third.status.success() && said.contains("in use"), "{said}");
+    let second = serve(&server.address.to_string(), empty.path());
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!second.status.success() && said.contains("in use"), "{said}");
     assert!(server.jobs().get_job(GetJobRequest { name: "x".into() }).await.is_err(), "the first goes on");
 }
