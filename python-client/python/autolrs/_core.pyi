@@ -37,7 +37,6 @@ class Session:
         *,
         server: str,
         token: str | None,
-        ca: str | None,
         job: str,
         spec: Mapping[str, object],
         resume: bytes | None,
@@ -49,6 +48,7 @@ class Session:
         replay: bool,
         validate: bool,
         switch_every: int,
+        ca: str | None = None,
         traceparent: str | None = None,
     ) -> Session: ...
     @property
