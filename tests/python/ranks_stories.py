@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 
 def torchrun(
-    script: str, *arguments: object, ranks: int, restarts: int = 0, seconds: int = 170
+    script: str, *arguments: object, ranks: int, restarts: int = 0, seconds: int = 280
 ) -> subprocess.CompletedProcess[str]:
     """Runs the script in `ranks` processes."""
     with socket.socket() as probe:
