@@ -201,13 +201,7 @@ impl Session {
 
     #[getter]
     fn phase(&self) -> &'static str {
-        match self.native.snapshot().phase {
-            Some(Phase::Warmup) => "warmup",
-            Some(Phase::Trial) => "trial",
-            Some(Phase::Stable) => "stable",
-            Some(Phase::Cooldown) => "cooldown",
-            None => "done",
-        }
+        self.native.snapshot().phase.map_or("done", Phase::name)
     }
 
     #[getter]

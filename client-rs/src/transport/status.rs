@@ -2,7 +2,7 @@
 
 use super::holder;
 use crate::{endpoint, error::Error, session::Refused};
-use autolrs_proto::{ERROR_DOMAIN, v1::ErrorReason};
+use autolrs_proto::{ERROR_DOMAIN, reason_of, v1::ErrorReason};
 use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -24,7 +24,7 @@ impl Failure {
     /// Reads a status. `server` and `job` are for the messages.
     pub(super) fn new(status: &Status, server: &str, job: &str) -> Self {
         let info = status.get_details_error_info().filter(|info| info.domain == ERROR_DOMAIN);
-        let reason = info.as_ref().and_then(|info| known(&info.reason));
+        let reason = info.as_ref().and_then(|info| reason_of(&info.reason));
         let metadata = info.map(|info| info.metadata).unwrap_or_default();
         let error = match reason {
             Some(reason) => by_reason(reason, status, server, job, &metadata),
@@ -50,10 +50,6 @@ impl Failure {
             _ => None,
         }
     }
-}
-
-fn known(reason: &str) -> Option<ErrorReason> {
-    ErrorReason::from_str_name(&format!("ERROR_REASON_{reason}"))
 }
 
 fn by_reason(

@@ -69,12 +69,7 @@ pub(crate) fn session_span(job: &str) -> Span {
 }
 
 fn directive_span(session: &Span, machine: &Machine) -> Span {
-    let phase = machine.phase().map_or("done", |phase| match phase {
-        Phase::Warmup => "warmup",
-        Phase::Trial => "trial",
-        Phase::Stable => "stable",
-        Phase::Cooldown => "cooldown",
-    });
+    let phase = machine.phase().map_or("done", Phase::name);
     info_span!(
         parent: session,
         "directive",

@@ -45,6 +45,18 @@ pub enum Phase {
     Cooldown,
 }
 
+impl Phase {
+    /// The word for it in logs, metrics and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Warmup => "warmup",
+            Self::Trial => "trial",
+            Self::Stable => "stable",
+            Self::Cooldown => "cooldown",
+        }
+    }
+}
+
 /// Which training batches a segment uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Batches {
@@ -105,6 +117,17 @@ pub enum DoneReason {
     Cancelled,
     /// The policy could not go on.
     Failed(Failure),
+}
+
+impl DoneReason {
+    /// The word for it in logs, metrics and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Cancelled => "cancelled",
+            Self::Failed(_) => "failed",
+        }
+    }
 }
 
 /// Why a job failed.

@@ -3,7 +3,7 @@
 use super::Actor;
 use crate::audit::Action as Entry;
 use autolrs_core::{
-    directive::{Action, DoneReason, Phase},
+    directive::Action,
     job::{DirectiveRecord, Effects, End, Event, Row},
     policy::CommitNote,
 };
@@ -58,31 +58,14 @@ fn decided(record: &DirectiveRecord) -> Value {
         Action::Run(run) => {
             let (first, last) = (run.lr.first(), run.lr.last());
             json!({
-                "seq": seq, "session": session, "phase": phase(run.phase), "stage": run.stage, "trial": run.trial,
+                "seq": seq, "session": session, "phase": run.phase.name(), "stage": run.stage, "trial": run.trial,
                 "steps": run.steps(), "lr_start": first.map(|piece| piece.start), "lr_end": last.map(|piece| piece.end),
             })
         }
-        Action::Done(reason) => json!({ "seq": seq, "session": session, "done": done(*reason) }),
+        Action::Done(reason) => json!({ "seq": seq, "session": session, "done": reason.name() }),
     }
 }
 
 fn committed(note: &CommitNote) -> Value {
     json!({ "stage": note.stage, "lr": note.lr, "why": note.why })
-}
-
-fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Warmup => "warmup",
-        Phase::Trial => "trial",
-        Phase::Stable => "stable",
-        Phase::Cooldown => "cooldown",
-    }
-}
-
-fn done(reason: DoneReason) -> &'static str {
-    match reason {
-        DoneReason::Finished => "finished",
-        DoneReason::Cancelled => "cancelled",
-        DoneReason::Failed(_) => "failed",
-    }
 }

@@ -1,7 +1,7 @@
 //! The connection of the commands that ask a running server.
 
 use crate::exit::{self, Failure};
-use autolrs_client::{EndpointConfig, Token, tls_problem};
+use autolrs_client::{DEFAULT_SERVER, EndpointConfig, Token, tls_problem};
 use autolrs_proto::v1::job_service_client::JobServiceClient;
 use clap::Args;
 use std::{fmt, fs, path::PathBuf, time::Duration};
@@ -13,8 +13,6 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-/// Where a server listens that was told nothing.
-pub(super) const DEFAULT: &str = "http://127.0.0.1:7461";
 /// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest time for one answer.
@@ -30,7 +28,7 @@ pub(super) type Line = InterceptedService<Channel, Bearer>;
 #[derive(Debug, Clone, Args)]
 pub struct Target {
     /// URL of the server: http://, https:// or unix:///path.
-    #[arg(long, env = "AUTOLRS_SERVER", value_name = "URL", default_value = DEFAULT)]
+    #[arg(long, env = "AUTOLRS_SERVER", value_name = "URL", default_value = DEFAULT_SERVER)]
     pub server: String,
     /// PEM file with the authorities that may have signed the server's certificate, instead of the system's.
     #[arg(long, env = "AUTOLRS_CA", value_name = "FILE", hide_env_values = true)]
@@ -163,7 +161,7 @@ fn reason(status: &Status) -> String {
 impl Target {
     /// Whether nobody said which.
     pub(super) fn is_default(&self) -> bool {
-        self.server == DEFAULT
+        self.server == DEFAULT_SERVER
     }
 
     /// The same caller of another server.

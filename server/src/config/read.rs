@@ -112,7 +112,7 @@ impl Reader<'_> {
             connection_age: self.duration("connection_age", 1..=2_592_000),
             connection_grace: self.duration("connection_grace", 1..=3600),
             idle: self.duration("idle", 1..=86_400),
-            keep_ended: (self.text("keep_ended") != "off")
+            keep_ended: (self.text("keep_ended") != OFF)
                 .then(|| self.duration("keep_ended", 1..=315_576_000)),
             history: self.number("history", 16..=1_000_000),
             disk_warning: self.bytes("disk_warning", (64 << 20)..=(1 << 50)),

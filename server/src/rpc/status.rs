@@ -5,7 +5,7 @@ use crate::{
     limit::Limit,
 };
 use autolrs_core::{directive::DoneReason, job::Refusal};
-use autolrs_proto::{ERROR_DOMAIN, v1::ErrorReason};
+use autolrs_proto::{ERROR_DOMAIN, reason_name, v1::ErrorReason};
 use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
@@ -65,8 +65,7 @@ pub fn status(error: &Error) -> Status {
     let refused = describe(error);
     let mut details = ErrorDetails::new();
     if let Some(reason) = refused.reason {
-        let name = reason.as_str_name().trim_start_matches("ERROR_REASON_");
-        details.set_error_info(name, ERROR_DOMAIN, refused.metadata);
+        details.set_error_info(reason_name(reason), ERROR_DOMAIN, refused.metadata);
     }
     if let Error::Invalid { violations, .. } = error {
         details.set_bad_request(fields(violations));

@@ -2,7 +2,7 @@
 
 use super::table;
 use autolrs_core::{
-    directive::{Action, DoneReason, Phase},
+    directive::{Action, DoneReason},
     job::{Effects, End, Row},
 };
 use metrics::{counter, histogram};
@@ -69,7 +69,7 @@ impl Decision {
             counter!(table::DECISIONS.name, "policy" => policy, "phase" => phase).increment(1);
         }
         if let Some(reason) = ended {
-            counter!(table::ENDED.name, "state" => state(reason)).increment(1);
+            counter!(table::ENDED.name, "state" => reason.name()).increment(1);
         }
         for (end, cause) in ends.into_iter().filter_map(end) {
             counter!(table::DIRECTIVES_ENDED.name, "end" => end).increment(1);
@@ -106,20 +106,7 @@ fn end(end: End) -> Option<(&'static str, Option<&'static str>)> {
 
 fn phase(action: &Action) -> &'static str {
     match action {
-        Action::Run(run) => match run.phase {
-            Phase::Warmup => "warmup",
-            Phase::Trial => "trial",
-            Phase::Stable => "stable",
-            Phase::Cooldown => "cooldown",
-        },
+        Action::Run(run) => run.phase.name(),
         Action::Done(_) => "done",
-    }
-}
-
-fn state(ended: DoneReason) -> &'static str {
-    match ended {
-        DoneReason::Finished => "finished",
-        DoneReason::Cancelled => "cancelled",
-        DoneReason::Failed(_) => "failed",
     }
 }

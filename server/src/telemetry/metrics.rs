@@ -2,7 +2,7 @@
 
 use super::table::{self, Kind, Metric, TABLE};
 use crate::{build, limit::Limit};
-use autolrs_proto::v1::ErrorReason;
+use autolrs_proto::{reason_name, reason_of, v1::ErrorReason};
 use metrics::{Label, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::time::{Duration, Instant};
@@ -85,7 +85,7 @@ fn begin() {
         counter!(table::ENDED.name, "state" => state).absolute(0);
     }
     for reason in (1..).map_while(|number| ErrorReason::try_from(number).ok()) {
-        counter!(table::REJECTIONS.name, "reason" => word(reason)).absolute(0);
+        counter!(table::REJECTIONS.name, "reason" => reason_name(reason)).absolute(0);
     }
 }
 
@@ -125,8 +125,8 @@ pub fn rpc(method: Method, code: &'static str, taken: Duration) {
 
 /// An RPC was refused with this reason, as it stands in the answer.
 pub fn rejected(reason: &str) {
-    if let Some(reason) = ErrorReason::from_str_name(&format!("{REASON}{reason}")) {
-        counter!(table::REJECTIONS.name, "reason" => word(reason)).increment(1);
+    if let Some(reason) = reason_of(reason) {
+        counter!(table::REJECTIONS.name, "reason" => reason_name(reason)).increment(1);
     }
 }
 
@@ -158,12 +158,6 @@ impl Drop for Connection {
 /// A connection was closed for its age.
 pub fn connection_aged() {
     counter!(table::AGED.name).increment(1);
-}
-
-const REASON: &str = "ERROR_REASON_";
-
-fn word(reason: ErrorReason) -> &'static str {
-    reason.as_str_name().trim_start_matches(REASON)
 }
 
 /// So many losses were reported.

@@ -7,11 +7,12 @@ mod server;
 mod verdict;
 
 use super::{
-    client::{ClientError, DEFAULT, Target, block_on},
+    client::{ClientError, Target, block_on},
     jobs::{Output, print},
     render,
 };
 use crate::exit::{self, Failure};
+use autolrs_client::EndpointConfig;
 use clap::Args;
 use std::ffi::OsString;
 pub(super) use verdict::Broken;
@@ -167,8 +168,7 @@ pub fn run(args: &ConformanceArgs) -> Result<(), ConformanceError> {
     }
     if args.client {
         // What the environment says is for other commands.
-        let elsewhere = std::env::var("AUTOLRS_SERVER").unwrap_or_else(|_| DEFAULT.to_owned());
-        if args.target.server != elsewhere {
+        if args.target.server != EndpointConfig::from_env().server {
             return Err(ConformanceError::ServerToo);
         }
         if args.command.is_empty() {

@@ -1,7 +1,7 @@
 //! Disk, clock and limits of the machine.
 
 use super::Finding;
-use crate::{connections::OTHER_DESCRIPTORS, telemetry::disk::taken};
+use crate::{connections::OTHER_DESCRIPTORS, store::SledOptions, telemetry::disk::taken};
 use rustix::process::{Resource, getrlimit};
 use std::{
     fs::{self, OpenOptions},
@@ -10,8 +10,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// Below this the store refuses to write.
-const LEAST_FREE: u64 = 64 << 20;
 /// Syncs that are timed, and the time of one above which decisions are slow.
 const SYNCS: usize = 16;
 const SLOW: Duration = Duration::from_millis(50);
@@ -28,13 +26,20 @@ pub(super) fn disk(data_dir: &Path, warning: u64) -> Vec<Finding> {
         }
         Ok(stat) => {
             let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+            let least = SledOptions::default().min_free_bytes;
             let used = taken(data_dir).unwrap_or_default();
             let what = format!("{} MiB are free at {shown}, {} MiB are the store's", free >> 20, used >> 20);
-            if free < LEAST_FREE {
-                Finding::fail("disk", what, "make room: the store writes nothing below 64 MiB")
+            if free < least {
+                Finding::fail(
+                    "disk",
+                    what,
+                    format!("make room: the store writes nothing below {} MiB", least >> 20),
+                )
             } else if free < warning {
-                let remedy = "make room, or keep ended jobs for a shorter time (keep_ended): the store writes nothing \
-                              below 64 MiB";
+                let remedy = format!(
+                    "make room, or keep ended jobs for a shorter time (keep_ended): the store writes nothing below {} MiB",
+                    least >> 20
+                );
                 Finding::warn("disk", what, remedy)
             } else {
                 Finding::ok("disk", what)

@@ -1,6 +1,6 @@
 //! The steps of a simulated run as CSV. Numbers are read back to the bit.
 
-use autolrs_core::{directive::Phase, simulate::Trace};
+use autolrs_core::simulate::Trace;
 use std::io::{self, BufWriter, Write};
 
 /// One line per step that was run, in order.
@@ -9,7 +9,7 @@ pub(super) fn write(out: impl Write, trace: &Trace) -> io::Result<()> {
     writeln!(out, "step,directive,phase,stage,trial,lr,loss,kept")?;
     for segment in &trace.segments {
         let trial = segment.trial.map(|trial| trial.to_string()).unwrap_or_default();
-        let (seq, phase, stage) = (segment.seq, name(segment.phase), segment.stage);
+        let (seq, phase, stage) = (segment.seq, segment.phase.name(), segment.stage);
         for (i, step) in (segment.first..).zip(trace.steps_of(segment)) {
             writeln!(
                 out,
@@ -19,13 +19,4 @@ pub(super) fn write(out: impl Write, trace: &Trace) -> io::Result<()> {
         }
     }
     out.flush()
-}
-
-const fn name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Warmup => "warmup",
-        Phase::Trial => "trial",
-        Phase::Stable => "stable",
-        Phase::Cooldown => "cooldown",
-    }
 }

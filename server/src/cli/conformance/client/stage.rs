@@ -6,7 +6,7 @@ use super::{
 };
 use crate::cli::conformance::verdict::{Broken, Verdict, expect, same, short};
 use autolrs_proto::{
-    ERROR_DOMAIN,
+    ERROR_DOMAIN, reason_name,
     v1::{
         Ack, Capabilities, Directive, ErrorReason, OpenSessionRequest, OpenSessionResponse, Phase, Report,
         directive::Action, stopped_because::Cause,
@@ -435,8 +435,7 @@ fn refusal(reason: ErrorReason) -> Status {
         _ => (Code::FailedPrecondition, None),
     };
     let mut details = ErrorDetails::new();
-    let name = reason.as_str_name().trim_start_matches("ERROR_REASON_");
-    details.set_error_info(name, ERROR_DOMAIN, std::collections::HashMap::new());
+    details.set_error_info(reason_name(reason), ERROR_DOMAIN, std::collections::HashMap::new());
     if retry.is_some() {
         details.set_retry_info(retry);
     }

@@ -7,7 +7,7 @@ use crate::cli::{
     conformance::verdict::{Broken, Verdict, code_name, expect, told},
 };
 use autolrs_proto::{
-    ERROR_DOMAIN,
+    ERROR_DOMAIN, reason_name,
     v1::{
         Ack, AdvanceRequest, CancelJobRequest, ConstantPolicy, CreateJobRequest, DeleteJobRequest,
         ErrorReason, GetJobRequest, Job, JobSpec, JobState, ListJobsRequest, OpenSessionRequest,
@@ -157,7 +157,7 @@ pub(super) fn refused<T>(
     code: Code,
     reason: ErrorReason,
 ) -> Verdict<Status> {
-    let reason = reason.as_str_name().trim_start_matches("ERROR_REASON_");
+    let reason = reason_name(reason);
     let expected = format!("{what}: {} with the reason {reason}", code_name(code));
     let Err(status) = answer else { return Err(Broken::new(expected, "it was not refused")) };
     let info = status.get_details_error_info();
