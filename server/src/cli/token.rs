@@ -1,15 +1,16 @@
 //! `autolrs token`: makes, shows and revokes the tokens of a token file. A server that runs sees the change by itself.
 
-use super::jobs::{Output, print};
+use super::{
+    jobs::{Output, print},
+    render,
+};
 use crate::{
-    auth::{Record, TokenError, Tokens, file::SERVER, roles::Role},
+    auth::{TokenError, Tokens, roles::Role},
     config::{Config, ConfigError},
     exit::{self, Failure},
 };
 use clap::{Args, Subcommand};
-use serde_json::json;
 use std::{
-    fmt::Write,
     path::PathBuf,
     time::{Duration, SystemTime},
 };
@@ -135,10 +136,10 @@ pub fn run(command: &TokenCommand) -> Result<(), TokenCommandError> {
         TokenCommand::List { output, at } => {
             let tokens = Tokens::read(&at.path()?)?;
             let text = match output {
-                Output::Table => table(&tokens),
-                Output::Json => json(&tokens),
+                Output::Table => render::token::table(&tokens),
+                Output::Json => render::token::json(&tokens),
             };
-            Ok(print(&(text + "\n"))?)
+            Ok(print(&text)?)
         }
         TokenCommand::Revoke { id, at } => {
             let record = Tokens::revoke(&at.path()?, id)?;
@@ -156,43 +157,4 @@ fn moment(text: &str) -> Result<SystemTime, TokenCommandError> {
         Err(_) => humantime::parse_rfc3339(text).ok(),
     };
     moment.filter(|moment| *moment > now).ok_or_else(wrong)
-}
-
-fn expiry(record: &Record) -> Option<String> {
-    record.expires.map(|expires| humantime::format_rfc3339_seconds(expires).to_string())
-}
-
-fn table(tokens: &Tokens) -> String {
-    let now = SystemTime::now();
-    let mut text = format!("{:<16}  {:<16}  {:<5}  {:<20}  EXPIRES", "ID", "TENANT", "ROLE", "CREATED");
-    for record in tokens.iter() {
-        let created = humantime::format_rfc3339_seconds(record.created);
-        let expires = expiry(record).unwrap_or_else(|| "never".into());
-        let past = if record.is_expired(now) { " (expired)" } else { "" };
-        let tenant = if record.tenant == SERVER { "* (the server)" } else { &record.tenant };
-        // Writing to a String does not fail.
-        let _ = write!(
-            text,
-            "\n{:<16}  {tenant:<16}  {:<5}  {created:<20}  {expires}{past}",
-            record.id.as_str(),
-            record.role.to_string()
-        );
-    }
-    text
-}
-
-fn json(tokens: &Tokens) -> String {
-    let list: Vec<_> = tokens
-        .iter()
-        .map(|record| {
-            json!({
-                "id": record.id.as_str(),
-                "tenant": record.tenant,
-                "role": record.role.to_string(),
-                "created": humantime::format_rfc3339_seconds(record.created).to_string(),
-                "expires": expiry(record),
-            })
-        })
-        .collect();
-    json!({ "tokens": list }).to_string()
 }

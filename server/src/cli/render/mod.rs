@@ -10,6 +10,7 @@ pub mod schedule;
 pub(super) mod store;
 mod table;
 pub mod text;
+pub(super) mod token;
 
 use autolrs_proto::v1::{Failure, Job, JobState, Phase, trial::Outcome};
 
