@@ -120,6 +120,8 @@ async fn unix(path: &Path) -> io::Result<Listener> {
     let mut folder = path.as_os_str().to_owned();
     folder.push(format!(".{}", std::process::id()));
     let fresh = Path::new(&folder).join("s");
+    // What a server of this number has left that was killed in these lines: in a container each is number 1.
+    drop((fs::remove_file(&fresh), fs::remove_dir(&folder)));
     fs::DirBuilder::new().mode(0o700).create(&folder)?;
     let made = owned(&fresh).and_then(|listener| fs::rename(&fresh, path).map(|()| listener));
     if made.is_err() {
@@ -159,8 +161,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let at = Listen::Unix(path.clone());
-        // What a killed server leaves behind.
+        // What a killed server leaves behind, also one that was killed before the file had its name.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let unfinished = folder.path().join(format!("socket.{}", std::process::id()));
+        fs::create_dir(&unfinished).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(unfinished.join("s")).unwrap());
         let listener = at.bind().await.unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(at.bind().await.err().map(|error| error.kind()), Some(io::ErrorKind::AddrInUse));
