@@ -67,10 +67,10 @@ impl<'d> Record<'d> {
     }
 }
 
-/// Makes a record one of format 3.
+/// Makes a record one of format 2.
 fn of_a_newer_release(record: &mut [u8]) {
-    assert_eq!((&record[..4], &record[8..10]), (&b"ALRS"[..], &[0, 2][..]));
-    record[9] = 3;
+    assert_eq!((&record[..4], &record[8..10]), (&b"ALRS"[..], &[0, 1][..]));
+    record[9] = 2;
     let crc = crc32fast::hash(&record[8..]);
     record[4..8].copy_from_slice(&crc.to_be_bytes());
 }
@@ -106,7 +106,7 @@ const DAMAGED: [Case; 5] = [
     (
         "newer",
         |db, job| Record::snapshot(db, job).rewrite(|record| of_a_newer_release(record)),
-        "format 3, this",
+        "format 2, this",
     ),
 ];
 

@@ -3,7 +3,7 @@
 use super::loaded::Snapshot;
 use crate::store::{
     RowKey, WholeJob,
-    codec::{self, CodecError},
+    codec::{self, CodecError, Kind},
 };
 use autolrs_core::{
     job::{Checkpoint, DirectiveRecord},
@@ -20,7 +20,7 @@ pub fn problems(job: &WholeJob) -> Vec<String> {
     });
     problems.extend(rows);
     let Some(stored) = &job.stored else { return problems };
-    match Snapshot::decode(&stored.snapshot) {
+    match codec::decode::<Snapshot>(Kind::Snapshot, &stored.snapshot) {
         Err(error) => problems.push(format!("its snapshot: {error}")),
         // A record that is damaged was named; what lies behind it can't be told.
         Ok(snapshot) if problems.is_empty() => problems.extend(missing(job, &snapshot)),

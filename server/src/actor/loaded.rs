@@ -7,7 +7,7 @@ use crate::{
     registry::census::Standing,
     store::{
         JobKey, StoreError, Stored,
-        codec::{self, CodecError, Kind},
+        codec::{self, Kind},
     },
 };
 use autolrs_core::{
@@ -31,28 +31,7 @@ pub(super) struct Snapshot {
     pub(super) ended: Option<u64>,
 }
 
-/// A snapshot as it was before format 2.
-#[derive(Deserialize)]
-struct Before2 {
-    created: u64,
-    heard: Option<u64>,
-    asked: Asked,
-    job: Job,
-}
-
-impl From<Before2> for Snapshot {
-    fn from(Before2 { created, heard, asked, job }: Before2) -> Self {
-        // An end is mostly the answer to a trainer.
-        let ended = job.ended().map(|_| heard.unwrap_or(created));
-        Self { created, heard, asked, job, ended }
-    }
-}
-
 impl Snapshot {
-    pub(super) fn decode(record: &[u8]) -> Result<Self, CodecError> {
-        codec::decode_changed::<Self, Before2>(Kind::Snapshot, 2, record)
-    }
-
     /// Notes the moment if the job has just ended, or forgets it if the job has begun again.
     pub(super) fn note_end(&mut self, now: u64) {
         self.ended = self.job.ended().and(self.ended.or(Some(now)));
@@ -119,7 +98,8 @@ impl Shown {
 
 impl Loaded {
     pub(crate) fn decode(key: &JobKey, stored: &Stored, clock: &Clock) -> Result<Self, Error> {
-        let mut snapshot = Snapshot::decode(&stored.snapshot).map_err(|e| from_store(key, e.of(key)))?;
+        let decoded = codec::decode::<Snapshot>(Kind::Snapshot, &stored.snapshot);
+        let mut snapshot = decoded.map_err(|e| from_store(key, e.of(key)))?;
         snapshot.heard = snapshot.heard.map(|heard| clock.excuse(heard));
         Ok(Self { version: stored.version, snapshot })
     }

@@ -9,8 +9,8 @@
 use super::{JobKey, RowKey, StoreError};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// The format that this release writes, and the newest that it reads. 2: a snapshot says when its job has ended.
-pub const FORMAT: u16 = 2;
+/// The format that this release writes, and the newest that it reads.
+pub const FORMAT: u16 = 1;
 
 const MAGIC: [u8; 4] = *b"ALRS";
 const CRC: std::ops::Range<usize> = 4..8;
@@ -110,26 +110,6 @@ pub fn encode<T: Serialize + ?Sized>(kind: Kind, value: &T) -> Result<Vec<u8>, C
 /// # Errors
 /// [`CodecError::Damaged`] for anything that [`encode`] did not write for this kind, and [`CodecError::NewerFormat`].
 pub fn decode<T: DeserializeOwned>(kind: Kind, record: &[u8]) -> Result<T, CodecError> {
-    unwrap(kind, record).and_then(|(_, payload)| read(kind, payload))
-}
-
-/// The same of a value that had another shape, `Old`, before format `since`.
-///
-/// # Errors
-/// As [`decode`].
-pub fn decode_changed<T, Old>(kind: Kind, since: u16, record: &[u8]) -> Result<T, CodecError>
-where
-    T: DeserializeOwned + From<Old>,
-    Old: DeserializeOwned,
-{
-    match unwrap(kind, record)? {
-        (format, payload) if format < since => read::<Old>(kind, payload).map(T::from),
-        (_, payload) => read(kind, payload),
-    }
-}
-
-/// Format and payload of a record that is whole.
-fn unwrap(kind: Kind, record: &[u8]) -> Result<(u16, &[u8]), CodecError> {
     let damaged = |what: String| CodecError::Damaged { kind, what };
     if record.len() < HEADER {
         return Err(damaged(format!("is cut off: {} bytes, {HEADER} are the least", record.len())));
@@ -140,21 +120,15 @@ fn unwrap(kind: Kind, record: &[u8]) -> Result<(u16, &[u8]), CodecError> {
     if record[CRC] != crc32fast::hash(&record[CRC.end..]).to_be_bytes() {
         return Err(damaged("does not match its checksum".to_owned()));
     }
-    let format = u16::from_be_bytes([record[VERSION.start], record[VERSION.start + 1]]);
-    match format {
-        1..=FORMAT => {}
+    match u16::from_be_bytes([record[VERSION.start], record[VERSION.start + 1]]) {
+        FORMAT => {}
         0 => return Err(damaged("has format 0, which never was".to_owned())),
         found => return Err(CodecError::NewerFormat { kind, found }),
     }
     if record[KIND] != kind as u8 {
         return Err(damaged(format!("is of another kind ({})", record[KIND])));
     }
-    Ok((format, &record[HEADER..]))
-}
-
-fn read<T: DeserializeOwned>(kind: Kind, payload: &[u8]) -> Result<T, CodecError> {
-    let damaged = |what: String| CodecError::Damaged { kind, what };
-    match postcard::take_from_bytes(payload) {
+    match postcard::take_from_bytes(&record[HEADER..]) {
         Ok((value, [])) => Ok(value),
         Ok((_, rest)) => Err(damaged(format!("has {} bytes too many", rest.len()))),
         Err(e) => Err(damaged(format!("can't be decoded: {e}"))),
@@ -186,27 +160,9 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_of_the_formats_are_pinned() {
-        let first = [b"ALRS\xc7\xd2\x43\x82".as_slice(), &[0, 1, 4, 1, 2, b'a', b'b']].concat();
-        assert_eq!(decode(Kind::Trial, &first), Ok((1u8, "ab".to_owned())));
+    fn the_bytes_of_format_1_are_pinned() {
         let record = encode(Kind::Trial, &(1u8, "ab")).expect("encodes");
-        assert_eq!(record[VERSION.start..], [0, 2, 4, 1, 2, b'a', b'b']);
-    }
-
-    #[test]
-    fn a_value_of_an_earlier_shape_is_read_as_one_of_this() {
-        #[derive(Debug, PartialEq, Serialize, Deserialize)]
-        struct Now(u8, Option<u64>);
-        impl From<u8> for Now {
-            fn from(old: u8) -> Self {
-                Self(old, Some(7))
-            }
-        }
-        let old = [&MAGIC[..], &[0; 4], &[0, 1], &[Kind::Snapshot as u8], &[5]].concat();
-        let read = |record: &[u8]| decode_changed::<Now, u8>(Kind::Snapshot, 2, record);
-        assert_eq!(read(&seal(old)), Ok(Now(5, Some(7))));
-        let new = encode(Kind::Snapshot, &Now(5, None)).expect("encodes");
-        assert_eq!(read(&new), Ok(Now(5, None)));
+        assert_eq!(record, [b"ALRS\xc7\xd2\x43\x82".as_slice(), &[0, 1, 4, 1, 2, b'a', b'b']].concat());
     }
 
     #[test]
