@@ -85,8 +85,10 @@ def killed_in(phase: str, command: list[str], ready: Callable[[], bool] = lambda
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options) as process:
         assert process.stdout is not None
         lines = (line.split() for line in process.stdout)
-        found = next((words for words in lines if words[1:2] == [phase] and ready()), None)
-        process.kill()
+        try:
+            found = next((words for words in lines if words[1:2] == [phase] and ready()), None)
+        finally:
+            process.kill()
     assert found is not None, f"the trainer ended without a step in the phase {phase}"
     return found
 

@@ -1,5 +1,6 @@
 //! The real server as a process of its own, which can be killed.
 
+use crate::command::bare;
 use autolrs_proto::v1::{
     ListJobsRequest, job_service_client::JobServiceClient, trainer_service_client::TrainerServiceClient,
 };
@@ -148,15 +149,15 @@ impl Server {
 
     /// SIGTERM, and how it ended.
     pub fn terminate(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("the server is running");
+        let child = self.child.take().expect("the server is running");
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
-        child.wait().expect("reaped")
+        reaped(child)
     }
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        self.child.take().expect("the server is running").wait().expect("reaped")
+        reaped(self.child.take().expect("the server is running"))
     }
 
     /// Waits until `/metrics` has this line.
@@ -240,13 +241,25 @@ impl Drop for Server {
     }
 }
 
+/// How a server ended that was told to.
+fn reaped(mut child: Child) -> ExitStatus {
+    for _ in 0..4 * ATTEMPTS {
+        if let Some(status) = child.try_wait().expect("a status") {
+            return status;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop((child.kill(), child.wait()));
+    panic!("the server does not end");
+}
+
 /// The command that starts a server. `http`: where it serves metrics and probes, or `off`.
 pub fn serve(address: SocketAddr, http: &str, data: &Path) -> Command {
     serve_at(&address.to_string(), http, data)
 }
 
 fn serve_at(listen: &str, http: &str, data: &Path) -> Command {
-    let mut command = Command::new(binary());
+    let mut command = bare();
     command
         .arg("serve")
         .args(["--listen", listen])

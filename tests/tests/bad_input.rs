@@ -5,10 +5,10 @@ use autolrs_proto::v1::{
     ScanPolicy, StoppedBecause, job_spec::Policy, stopped_because::Cause, stopped_because::StopRule,
 };
 use autolrs_tests::{
-    server::{Server, binary, free_address},
+    command::{Ran, bare, finish},
+    server::Server,
     trainer::{advance, assert_refused, bad_fields, lrs, open, spec},
 };
-use std::process::{Command, Output};
 use tonic::Code;
 
 fn constant() -> Policy {
@@ -109,12 +109,9 @@ async fn nan_losses_are_information_and_a_wrong_end_is_refused() {
     assert_eq!(after.slot_ops[0].kind(), autolrs_proto::v1::slot_op::Kind::Restore);
 }
 
-fn serve(listen: &str, data: &std::path::Path) -> Output {
-    Command::new(binary())
-        .args(["serve", "--listen", listen, "--http-listen", &free_address().to_string(), "--data-dir"])
-        .arg(data)
-        .output()
-        .expect("the binary runs")
+fn serve(listen: &str, data: &std::path::Path) -> Ran {
+    let flags = ["serve", "--listen", listen, "--http-listen", "off", "--data-dir"];
+    finish(bare().args(flags).arg(data))
 }
 
 #[tokio::test]
@@ -122,7 +119,6 @@ async fn a_port_in_use() {
     let server = Server::start().await;
     let empty = tempfile::tempdir().unwrap();
     let second = serve(&server.address.to_string(), empty.path());
-    let said = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(!second.status.success() && said.contains("in use"), "{said}");
+    assert!(second.code == Some(69) && second.err.contains("in use"), "{second:?}");
     assert!(server.jobs().get_job(GetJobRequest { name: "x".into() }).await.is_err(), "the first goes on");
 }

@@ -147,17 +147,9 @@ fn variables(place: &Path, found: &mut BTreeSet<String>) {
 fn every_variable_that_is_named_anywhere_is_known() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found = BTreeSet::new();
-    for place in [
-        "Makefile",
-        "README.md",
-        "deploy",
-        "proto",
-        "client-rs",
-        "python-client",
-        "server",
-        "tests",
-        ".github",
-    ] {
+    for place in
+        ["Makefile", "README.md", "deploy", "proto", "client-rs", "python-client", "server", "tests", ".ci"]
+    {
         variables(&root.join(place), &mut found);
     }
     for name in ["AUTOLRS_DATA_DIR", "AUTOLRS_JOB", "AUTOLRS_TEST_DEVICE"] {

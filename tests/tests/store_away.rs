@@ -3,7 +3,7 @@
 
 use autolrs_proto::v1::{ScanPolicy, job_spec::Policy};
 use autolrs_tests::{
-    command::autolrs,
+    command::{autolrs, finish},
     server::Server,
     story::{Story, job},
 };
@@ -129,9 +129,8 @@ async fn what_no_waiting_mends_ends_the_server() {
     drop(other);
     let mut server = Server::prepare(tempfile::tempdir().unwrap());
     server.store = Some(folder.path().to_owned());
-    let ran = server.command().stderr(std::process::Stdio::piped()).output().expect("it runs");
-    let said = String::from_utf8(ran.stderr).unwrap();
-    assert!(ran.status.code() == Some(65) && said.contains("is not an AutoLRS store"), "{said}");
+    let ran = finish(&mut server.command());
+    assert!(ran.code == Some(65) && ran.err.contains("is not an AutoLRS store"), "{ran:?}");
 
     // Also when it comes to light later.
     let store = server.data_dir().join("mount/store");
