@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -72,7 +71,7 @@ def prometheus(target: str, directory: Path) -> Iterator[Prometheus]:
             try:
                 asked.query("1")
                 break
-            except URLError:
+            except OSError:  # of which a URLError is one
                 time.sleep(0.1)
         yield asked
     finally:

@@ -66,7 +66,8 @@ async fn every_decision_and_every_change_has_its_entry() {
     call(bearer(server.channel(), &admin), "CancelJob", "other").await.unwrap();
     call(bearer(server.channel(), &admin), "DeleteJob", "job").await.unwrap();
     call(bearer(server.channel(), &operator), "Backup", "").await.unwrap();
-    drop(autolrs_as(delete, &[("AUTOLRS_TOKEN", &trainer)]).await);
+    let deleted = autolrs_as(delete, &[("AUTOLRS_TOKEN", &trainer)]).await;
+    assert_eq!(deleted.code, Some(1), "{deleted:?}");
     assert!(server.terminate().success());
 
     let entries = entries(&files);
@@ -103,10 +104,10 @@ async fn every_decision_and_every_change_has_its_entry() {
     assert_eq!(of(&entries, "delete")[0]["token"], id_of(&admin));
     assert_eq!(of(&entries, "backup")[0]["token"], id_of(&operator));
     let denied = of(&entries, "deny");
-    assert!(
-        !denied.is_empty()
-            && denied.iter().all(|entry| entry["rpc"] == "DeleteJob" && entry["token"] == id_of(&trainer))
-    );
+    assert_eq!(denied.len(), 2);
+    for entry in denied {
+        assert_eq!((&entry["rpc"], &entry["token"]), (&"DeleteJob".into(), &id_of(&trainer).into()));
+    }
     let text = fs::read_to_string(files.path("audit")).unwrap();
     for token in [&trainer, &admin, &operator] {
         assert!(!text.contains(secret_of(token)));

@@ -2,7 +2,7 @@
 //! nobody waits for it.
 
 use autolrs_client::{InMemory, JobSpec, PolicySpec, SessionConfig, WsdOptions, blocking::Session};
-use autolrs_tests::server::Server;
+use autolrs_tests::server::{Server, lasting_address};
 use opentelemetry::trace::{SpanId, TraceId, TracerProvider as _};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
@@ -56,13 +56,15 @@ impl TraceService for Received {
 }
 
 impl Received {
-    /// The spans of a trace, when there are decisions and requests that reported the end of a job.
+    /// The spans of a trace, when the end of a job is among them, and for each decision the request that it answers.
     async fn trace(&self, id: &str) -> Vec<Span> {
         for _ in 0..1500 {
             let spans: Vec<_> =
                 self.spans.lock().unwrap().iter().filter(|span| hex(&span.trace_id) == id).cloned().collect();
             let done = |span: &Span| text(&span.attributes, "autolrs.phase") == "done";
-            if spans.iter().any(done) {
+            let answered = |of: &Span| spans.iter().any(|span| span.span_id == of.parent_span_id);
+            let decisions = spans.iter().filter(|span| span.name == "decision");
+            if spans.iter().any(done) && decisions.into_iter().all(answered) {
                 return spans;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -72,7 +74,7 @@ impl Received {
 }
 
 /// A collector that can be killed, with all its connections: it has a runtime of its own.
-struct Collector(Runtime);
+struct Collector(Option<Runtime>);
 
 impl Collector {
     async fn start(address: SocketAddr, received: Received) -> Self {
@@ -85,11 +87,17 @@ impl Collector {
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
         });
         listening.await.unwrap();
-        Self(runtime)
+        Self(Some(runtime))
     }
 
-    fn kill(self) {
-        self.0.shutdown_background();
+    fn kill(self) {}
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -203,7 +211,7 @@ async fn one_trace_of_trainer_and_server_and_nobody_waits_for_the_collector() {
     let folder = tempfile::tempdir().unwrap();
     let (log, key) = (folder.path().join("log"), folder.path().join("key"));
     std::fs::write(&key, "x-key: s3cret\n").unwrap();
-    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let address = lasting_address();
     let received = Received::default();
     let collector = Collector::start(address, received.clone()).await;
     let mut server = Server::prepare(tempfile::tempdir().unwrap());
