@@ -14,6 +14,7 @@ use autolrs_tests::{
     training::carry_out,
 };
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     fs,
     sync::{
@@ -36,7 +37,7 @@ struct Args {
     #[arg(long, default_value_t = 600)]
     seconds: u64,
     /// Seconds that a trainer takes for a directive.
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 10.0)]
     pace: f64,
     /// Seconds that the server keeps jobs that have ended.
     #[arg(long, default_value_t = 60)]
@@ -60,6 +61,9 @@ struct Done {
 #[tokio::main]
 async fn main() {
     let args = Args::parse();
+    // Each job has a connection.
+    let files = Rlimit { current: getrlimit(Resource::Nofile).maximum, ..getrlimit(Resource::Nofile) };
+    setrlimit(Resource::Nofile, files).expect("as many files as the system allows");
     let data = tempfile::tempdir().expect("a directory");
     let mut server = Server::prepare(data);
     server.flags = vec![format!("--keep-ended={}s", args.keep), "--idle=30s".into()];
@@ -136,7 +140,7 @@ async fn row(server: &Server, begin: Instant, done: &Done) {
     println!(
         r#"{{"t": {:.1}, "rss": {}, "open_files": {}, "threads": {}, "disk": {}, "jobs_in_memory": {}, "expired": {}, "decisions": {}, "trained": {}, "directives": {}, "troubles": {}}}"#,
         begin.elapsed().as_secs_f64(),
-        status(server.pid(), "VmRSS:") * 1024,
+        server.memory_kib() * 1024,
         fs::read_dir(format!("/proc/{}/fd", server.pid())).map_or(0, Iterator::count),
         status(server.pid(), "Threads:"),
         metric("autolrs_store_size_bytes"),
