@@ -221,6 +221,9 @@ def test_the_notes_name_the_secrets_and_the_address(name: str) -> None:
         ("replicas=2", "additional properties 'replicas' not allowed"),
         ("tls.enabeld=false", "at '/tls': additional properties 'enabeld' not allowed"),
         ("settings.max_job=1", "at '/settings': additional properties 'max_job' not allowed"),
+        ("settings.disk_warning=off", "at '/settings/disk_warning'"),
+        ("settings.connection_age=off", "at '/settings/connection_age'"),
+        ("settings.max_backups=65", "at '/settings/max_backups'"),
         ("settings.max_jobs=many", "at '/settings/max_jobs': got string, want integer"),
         ("settings.insecure=true", "at '/settings': additional properties 'insecure' not allowed"),
         ("persistence.size=ten", "at '/persistence/size'"),
@@ -273,6 +276,26 @@ def test_settings_are_the_servers() -> None:
     ours = set(schema["properties"]["settings"]["properties"])
     charts = {flag[2:].replace("-", "_") for name in ("mtls", "open") for flag in with_values(name).flags}
     assert set(settings_known()) - charts - ours == set()
+    assert ours - set(settings_known()) == set(), "the server has dropped it"
+
+
+def test_numbers_are_bounded_as_the_server_bounds_them() -> None:
+    settings = json.loads((CHART / "values.schema.json").read_text())["properties"]["settings"]["properties"]
+    bounded = 0
+    for key, rule in settings.items():
+        number = next((each for each in [rule, *rule.get("anyOf", [])] if each.get("type") == "integer"), None)
+        if number is not None:
+            bounded += 1
+            least, most = number["minimum"], number["maximum"]
+            accepted = {value: accepts(key, value) for value in (least - 1, least, most, most + 1)}
+            assert list(accepted.values()) == [False, True, True, False], (key, accepted)
+    assert bounded >= 12
+
+
+def accepts(key: str, value: int) -> bool:
+    """Whether the server takes a setting."""
+    command = [str(server_binary()), "config", "check", f"--{key.replace('_', '-')}={value}"]
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 # --- the binary with the chart's arguments
