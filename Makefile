@@ -29,8 +29,10 @@
 #              them, built from their archives under target/package (cargo 1.90 or newer); publishes nothing
 # make clean   removes everything that was built
 #
-# Each installs what it needs: virtual environments in .venv and .venv-frameworks, tools under target/tools, Debian's
-# python3-torch, libopenblas0-pthread, dataset-fashion-mnist and strace, for test-deploy podman (as root with apt; else it says what to install).
+# Each installs what it needs: virtual environments in .venv and .venv-frameworks, tools under target/tools, and as root
+# with apt (else it says what to install) Debian's python3-torch, libopenblas0-pthread and dataset-fashion-mnist; strace
+# for torture; for test-deploy podman, prometheus and what they need (DEPLOY_PACKAGES). `check` and test-deploy also
+# need Node.js with npm, for buf and for schemas.
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
@@ -206,8 +208,10 @@ $(TOOLS)/bin/helm: tests/deploy/get-helm $(VENV_STAMP)
 	touch $@
 
 # The schemas of cert-manager and of the Prometheus operator.
-$(TOOLS)/crds/package.json:
-	npm install --silent --no-fund --no-audit --prefix $(@D) @kubernetes-models/cert-manager@4.4.4 @kubernetes-models/prometheus-operator@6.0.0
+$(TOOLS)/crds/package.json: tests/deploy/crds.json
+	mkdir -p $(@D)
+	cp $< $@
+	npm install --silent --no-fund --no-audit --prefix $(@D)
 
 $(TOOLS)/bin/cargo-deny:
 	cargo install --quiet --locked --root $(TOOLS) cargo-deny --version $(CARGO_DENY_VERSION) --no-default-features
