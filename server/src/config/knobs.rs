@@ -364,4 +364,15 @@ mod tests {
         assert_eq!(knob("endpoint").shown("https://host:1/p"), "https://host:1/p");
         assert_eq!(knob("token_file").shown("/etc/autolrs/tokens"), "/etc/autolrs/tokens");
     }
+
+    #[test]
+    fn the_guide_names_what_sighup_changes() {
+        let guide =
+            include_str!("../../../deploy/README.md").split_whitespace().collect::<Vec<_>>().join(" ");
+        let live = LIVE.map(|key| format!("`{key}`")).join(", ");
+        assert!(
+            guide.contains(&format!("{live} change at once")),
+            "deploy/README.md has to say: {live} change at once"
+        );
+    }
 }
