@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Err(usage) => return cli::usage(&usage),
     };
     match cli.command {
-        Command::Serve(args) => end(serve(&args)),
+        Command::Serve(args) => end(serve(args)),
         Command::Config(command) => end(cli::config::run(&command)),
         Command::Jobs(command) => end(cli::jobs::run(command)),
         Command::Store(command) => end(cli::store::run(command)),
@@ -26,6 +26,6 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(args: &ServeArgs) -> Result<(), ServeError> {
-    serve::run(&args.config()?, || args.settings())
+fn serve(args: ServeArgs) -> Result<(), ServeError> {
+    serve::run(&args.config()?, move || args.settings())
 }

@@ -4,6 +4,7 @@ use crate::{
     config::{Config, Limits, LogConfig, Settings},
     live::Reloads,
     registry::{Bounds, Registry},
+    supervisor,
     telemetry::{decisions, logs::Filter},
 };
 use std::{sync::Arc, time::Duration};
@@ -27,6 +28,7 @@ pub(crate) struct Parts {
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) trainers: Arc<Semaphore>,
     pub(crate) keep_ended: watch::Sender<Option<Duration>>,
+    pub(crate) drain: watch::Sender<Duration>,
 }
 
 impl<R: Fn() -> Settings> Reload<R> {
@@ -34,13 +36,14 @@ impl<R: Fn() -> Settings> Reload<R> {
         Self { reread, settings, config, parts }
     }
 
-    /// In force now.
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
+    /// Reads the sources again. If anything is wrong with them, nothing changes. The service manager is told of it.
+    pub(crate) fn run(&mut self) {
+        supervisor::reloading();
+        self.read();
+        supervisor::ready();
     }
 
-    /// Reads the sources again. If anything is wrong with them, nothing changes.
-    pub(crate) fn run(&mut self) {
+    fn read(&mut self) {
         // Whether or not the settings can be used.
         self.parts.files.reload();
         let settings = (self.reread)();
@@ -60,7 +63,7 @@ impl<R: Fn() -> Settings> Reload<R> {
     }
 
     fn apply(&mut self, new: Config) {
-        let Parts { filter, registry, requests, trainers, keep_ended, .. } = &self.parts;
+        let Parts { filter, registry, requests, trainers, keep_ended, drain, .. } = &self.parts;
         if new.log.filter != self.config.log.filter {
             filter.set(&new.log.filter);
         }
@@ -73,8 +76,8 @@ impl<R: Fn() -> Settings> Reload<R> {
         (old.max_requests, old.max_trainers) = (limits.max_requests, limits.max_trainers);
         (old.max_jobs, old.mailbox, old.idle) = (limits.max_jobs, limits.mailbox, limits.idle);
         (old.keep_ended, old.history) = (limits.keep_ended, limits.history);
-        (self.config.log, self.config.drain) =
-            (LogConfig { format: self.config.log.format, ..new.log }, new.drain);
+        drain.send_replace(new.drain);
+        self.config.log = LogConfig { format: self.config.log.format, ..new.log };
     }
 }
 

@@ -29,7 +29,10 @@ use autolrs_proto::{
     },
 };
 use metrics_exporter_prometheus::PrometheusHandle;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -118,7 +121,7 @@ impl Failure for ServeError {
 ///
 /// # Errors
 /// See [`ServeError`].
-pub fn run(config: &Config, reread: impl Fn() -> Settings) -> Result<(), ServeError> {
+pub fn run(config: &Config, reread: impl Fn() -> Settings + Send + 'static) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
     let traces = runtime.block_on(async { config.otlp.as_ref().map(Traces::start).transpose() });
     let traces = traces.map_err(ServeError::Otlp)?;
@@ -132,7 +135,11 @@ pub fn run(config: &Config, reread: impl Fn() -> Settings) -> Result<(), ServeEr
     result
 }
 
-async fn serve(config: &Config, filter: Filter, reread: impl Fn() -> Settings) -> Result<(), ServeError> {
+async fn serve(
+    config: &Config,
+    filter: Filter,
+    reread: impl Fn() -> Settings + Send + 'static,
+) -> Result<(), ServeError> {
     let settings = reread();
     let metrics = metrics::start().map_err(internal)?;
     let mut ends = Ends::new()?;
@@ -161,20 +168,21 @@ async fn serve(config: &Config, filter: Filter, reread: impl Fn() -> Settings) -
         tracing::warn!("insecure: whoever reaches the port can listen in, or see, change and end jobs");
     }
     supervisor::ready();
-    let mut reload = Reload::new(reread, settings, config.clone(), running.parts(filter, files));
+    let reload = Reload::new(reread, settings, config.clone(), running.parts(filter, files));
+    let reload = Arc::new(Mutex::new(reload));
     let refused = loop {
         tokio::select! {
             () = ends.wait() => break None,
             error = store.refused() => break Some(error),
             _ = hang_up.recv() => {
-                supervisor::reloading();
-                reload.run();
-                supervisor::ready();
+                let reload = reload.clone();
+                // A file system may be slow, and must not keep us from ending.
+                drop(tokio::task::spawn_blocking(move || reload.lock().unwrap_or_else(PoisonError::into_inner).run()));
             }
         }
     };
     supervisor::stopping();
-    let drain = reload.config().drain;
+    let drain = *running.drain.borrow();
     tracing::info!(seconds = drain.as_secs_f64(), "draining");
     tokio::select! {
         drained = tokio::time::timeout(drain, running.drain()) => match drained {
@@ -195,6 +203,8 @@ struct Running {
     requests: Arc<Semaphore>,
     trainers: Arc<Semaphore>,
     keep_ended: watch::Sender<Option<Duration>>,
+    /// Time for what is under way when it is told to end.
+    drain: watch::Sender<Duration>,
     /// RPCs that have not ended.
     under_way: TaskTracker,
     audit: Audit,
@@ -275,6 +285,7 @@ impl Running {
             requests,
             trainers,
             keep_ended,
+            drain: watch::Sender::new(config.drain),
             under_way,
             audit: secrets.audit,
             reporting,
@@ -284,9 +295,15 @@ impl Running {
 
     /// What can change while it runs.
     fn parts(&self, filter: Filter, files: Reloads) -> Parts {
-        let Self { registry, requests, trainers, keep_ended, .. } = self;
-        let (registry, requests, trainers) = (registry.clone(), requests.clone(), trainers.clone());
-        Parts { filter, files, registry, requests, trainers, keep_ended: keep_ended.clone() }
+        Parts {
+            filter,
+            files,
+            registry: self.registry.clone(),
+            requests: self.requests.clone(),
+            trainers: self.trainers.clone(),
+            keep_ended: self.keep_ended.clone(),
+            drain: self.drain.clone(),
+        }
     }
 
     /// Takes no more requests, finishes those that were taken, and closes the store.

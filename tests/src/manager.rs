@@ -1,17 +1,21 @@
 //! A service manager.
 
-use std::{os::unix::net::UnixDatagram, path::PathBuf, time::Duration};
+use std::{
+    os::unix::net::UnixDatagram,
+    path::PathBuf,
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::{Duration, Instant},
+};
 use tempfile::TempDir;
 
 /// Longest time to wait for a message.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Messages among which one is that is waited for.
-const MESSAGES: usize = 60;
 
 /// The other end of `NOTIFY_SOCKET`, as sd_notify(3) describes it.
 #[derive(Debug)]
 pub struct Manager {
-    socket: UnixDatagram,
+    messages: Receiver<String>,
     path: PathBuf,
     _folder: TempDir,
 }
@@ -21,7 +25,17 @@ impl Default for Manager {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("a socket");
-        Self { socket, path, _folder: folder }
+        let (send, messages) = channel();
+        // Read at once, as a manager does: few messages fit into the socket, and then its sender waits.
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length) = socket.recv(&mut bytes) {
+                if send.send(String::from_utf8_lossy(&bytes[..length]).into_owned()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { messages, path, _folder: folder }
     }
 }
 
@@ -34,36 +48,22 @@ impl Manager {
 
     /// The next message that says this; those before it are dropped.
     pub fn told(&self, what: &str) -> String {
-        // A server that lives says so every second.
-        for _ in 0..MESSAGES {
-            let Some(message) = self.next(PATIENCE) else { break };
-            if message.lines().any(|line| line.starts_with(what)) {
-                return message;
-            }
-        }
-        panic!("never told {what}");
+        self.hears(what, PATIENCE).unwrap_or_else(|| panic!("never told {what}"))
     }
 
     /// Drops what was said so far, then whether nothing like this is said for so long.
     pub fn hears_no(&self, what: &str, time: Duration) -> bool {
-        self.socket.set_nonblocking(true).expect("a socket");
-        let mut bytes = [0; 4096];
-        while self.socket.recv(&mut bytes).is_ok() {}
-        self.socket.set_nonblocking(false).expect("a socket");
-        let end = std::time::Instant::now() + time;
-        while let Some(left) = end.checked_duration_since(std::time::Instant::now()).filter(|t| !t.is_zero())
-        {
-            if self.next(left).is_some_and(|message| message.lines().any(|line| line.starts_with(what))) {
-                return false;
-            }
-        }
-        true
+        while self.messages.try_recv().is_ok() {}
+        self.hears(what, time).is_none()
     }
 
-    fn next(&self, patience: Duration) -> Option<String> {
-        let mut bytes = [0; 4096];
-        self.socket.set_read_timeout(Some(patience)).expect("a socket");
-        let length = self.socket.recv(&mut bytes).ok()?;
-        Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
+    fn hears(&self, what: &str, patience: Duration) -> Option<String> {
+        let end = Instant::now() + patience;
+        loop {
+            let message = self.messages.recv_timeout(end.saturating_duration_since(Instant::now())).ok()?;
+            if message.lines().any(|line| line.starts_with(what)) {
+                return Some(message);
+            }
+        }
     }
 }

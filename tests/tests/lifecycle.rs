@@ -94,6 +94,24 @@ async fn a_hang_up_changes_what_can_change_and_names_what_cannot() {
     panic!("the one place is never free");
 }
 
+/// A file system that hangs, as one over a network may: here, a configuration that is a pipe into which nobody writes.
+#[tokio::test]
+async fn a_reload_that_hangs_keeps_nobody_waiting() {
+    let (folder, manager) = (tempfile::tempdir().unwrap(), Manager::default());
+    let file = folder.path().join("autolrs.toml");
+    fs::write(&file, "drain = \"1s\"\n").unwrap();
+    let mut server = Server::prepare(tempfile::tempdir().unwrap());
+    server.flags = vec!["--config".into(), file.to_str().unwrap().into()];
+    server.env = manager.variables();
+    server.up().await;
+    fs::remove_file(&file).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RUSR).unwrap();
+    signal(&server, rustix::process::Signal::HUP);
+    manager.told("RELOADING=1");
+    open(&server, "job", spec(1500, Policy::Scan(ScanPolicy::default()))).await.unwrap();
+    assert_eq!(server.terminate().code(), Some(0));
+}
+
 type Reports = mpsc::Sender<TrainRequest>;
 type Answers = tonic::Streaming<autolrs_proto::v1::TrainResponse>;
 
