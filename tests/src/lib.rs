@@ -3,6 +3,7 @@
 
 pub mod bystander;
 pub mod command;
+pub mod disk;
 pub mod jobs;
 pub mod manager;
 pub mod proxy;

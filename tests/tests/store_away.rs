@@ -4,6 +4,7 @@
 use autolrs_proto::v1::{ScanPolicy, job_spec::Policy};
 use autolrs_tests::{
     command::{autolrs, finish},
+    disk::Disk,
     server::Server,
     story::{Story, job},
 };
@@ -98,26 +99,20 @@ async fn a_server_that_waits_for_its_store_ends_when_it_is_told() {
 async fn a_full_disk_is_waited_for() {
     let story = Story::of(Policy::Scan(ScanPolicy::default())).await;
     let volume = lived(&story).await;
-    let disk = tempfile::tempdir().unwrap();
-    let mount = |args: &[&str]| Command::new(args[0]).args(&args[1..]).arg(disk.path()).output();
-    match mount(&["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs"]) {
-        Ok(output) if output.status.success() => {}
-        other => return println!("skipped: a tmpfs needs root ({other:?})"),
-    }
-    copy(&volume.path().join("store"), &disk.path().join("store"));
-    let ballast = disk.path().join("ballast");
-    fs::write(&ballast, vec![1; 120 << 20]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let Some(disk) = Disk::mount(folder.path()) else { return };
+    copy(&volume.path().join("store"), &folder.path().join("store"));
+    disk.fill();
     let mut server = Server::prepare(tempfile::tempdir().unwrap());
-    server.store = Some(disk.path().join("store"));
+    server.store = Some(folder.path().join("store"));
     server.begin();
     let said = until(&server, "/readyz", 503).await;
     assert!(said.starts_with("the store is away: only ") && said.contains("make room there"), "{said}");
     assert_eq!(autolrs(["health", "--server", &server.url()]).await.code, Some(1));
     job(&server, "job").await;
-    fs::remove_file(&ballast).unwrap();
+    disk.make_room();
     goes_on(&server, &story).await;
-    server.terminate();
-    assert!(mount(&["umount", "-l"]).unwrap().status.success());
+    assert_eq!(server.terminate().code(), Some(0));
 }
 
 #[tokio::test]
