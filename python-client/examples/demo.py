@@ -51,7 +51,6 @@ CONTESTANTS = [
     Contestant("scan", "scan", 0.001),
     Contestant("paper", "paper", 0.001, {"tau": 500, "tau_max": 1000}, (0.001, 1.0)),
     Contestant("constant 0.001", "constant", 0.001),
-    Contestant("cosine 0.001", "cosine", 0.001),
     Contestant("constant 0.01", "constant", 0.01),
     Contestant("cosine 0.01", "cosine", 0.01),
 ]
