@@ -30,9 +30,9 @@
 # make clean   removes everything that was built
 #
 # Each installs what it needs: virtual environments in .venv and .venv-frameworks, tools under target/tools, and as root
-# with apt (else it says what to install) Debian's python3-torch, libopenblas0-pthread and dataset-fashion-mnist; strace
-# for torture; for test-deploy podman, prometheus and what they need (DEPLOY_PACKAGES). `check` and test-deploy also
-# need Node.js with npm, for buf and for schemas.
+# with apt (else it says what to install) Debian's python3-torch, libopenblas0-pthread, dataset-fashion-mnist and strace;
+# for test-deploy podman, prometheus and what they need (DEPLOY_PACKAGES). `check` and test-deploy also need Node.js with
+# npm, for buf and for schemas.
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
@@ -54,11 +54,11 @@ BUF := npx --yes @bufbuild/buf@1.75.0
 
 VENV_STAMP := $(VENV)/.installed
 CLIENT_STAMP := $(VENV)/.client
+DEBUG_CLIENT_STAMP := $(VENV)/.debug-client
 BENCH_STAMP := $(VENV)/.bench
 CONVERGENCE_STAMP := $(VENV)/.convergence
 DEPLOY_STAMP := $(VENV)/.deploy
 DEPLOY_PACKAGES := prometheus podman runc catatonit netavark aardvark-dns iptables mmdebstrap
-TORTURE_STAMP := $(VENV)/.torture
 TORTURE_SEED := 1
 FRAMEWORKS_STAMP := $(FRAMEWORKS)/.installed
 FRAMEWORKS_CLIENT_STAMP := $(FRAMEWORKS)/.client
@@ -74,12 +74,12 @@ demo: server-release $(CLIENT_STAMP)
 
 test: test-rust test-python
 
-test-rust: server
+test-rust: server $(VENV_STAMP)
 	if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run --workspace --exclude autolrs-python && cargo test --workspace --exclude autolrs-python --doc; \
 	else cargo test --workspace --exclude autolrs-python; fi
 
-test-python: server $(CLIENT_STAMP) $(TOOLS)/bin/helm
+test-python: server $(DEBUG_CLIENT_STAMP) $(TOOLS)/bin/helm
 	AUTOLRS_BIN=$(TARGET)/debug/autolrs $(BIN)/python -m pytest -c python-client/pyproject.toml python-client/tests tests/python tests/deploy/test_chart.py
 
 test-frameworks: server $(FRAMEWORKS_CLIENT_STAMP)
@@ -92,12 +92,11 @@ test-gpu: server $(FRAMEWORKS_CLIENT_STAMP)
 	$(FRAMEWORKS)/bin/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("make test-gpu: PyTorch finds no CUDA GPU here, so nothing was tested")'
 	AUTOLRS_TEST_DEVICE=cuda AUTOLRS_BIN=$(TARGET)/debug/autolrs $(FRAMEWORKS)/bin/python -m pytest -c python-client/pyproject.toml tests/python/test_device_losses.py
 
-torture: server $(CLIENT_STAMP) $(TORTURE_STAMP)
-	cargo build --locked -p autolrs-tests --bins
+torture: server $(CLIENT_STAMP)
 	AUTOLRS_BIN=$(TARGET)/debug/autolrs $(TARGET)/debug/autolrs-torture --kills 1000 --seed $(TORTURE_SEED)
 	AUTOLRS_BIN=$(TARGET)/debug/autolrs $(BIN)/python tests/python/torture_torch.py --kills 50 --seed $(TORTURE_SEED)
 
-check: $(CLIENT_STAMP) $(TOOLS)/bin/cargo-deny
+check: $(DEBUG_CLIENT_STAMP) $(TOOLS)/bin/cargo-deny
 	cargo fmt --all --check
 	PYO3_PYTHON=$(abspath $(BIN))/python cargo clippy --workspace --all-targets --locked -- -D warnings
 	PYO3_PYTHON=$(abspath $(BIN))/python RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
@@ -161,8 +160,9 @@ clean:
 	cargo clean
 	rm -rf $(VENV) $(FRAMEWORKS) target
 
+# With the tests: alone it would be built of crates with fewer features, and most of them twice.
 server:
-	cargo build --locked -p autolrs-server
+	cargo build --locked --workspace --exclude autolrs-python --tests
 
 server-release:
 	cargo build --locked --release -p autolrs-server
@@ -185,12 +185,15 @@ $(DEPLOY_STAMP): $(VENV_STAMP) tests/deploy/requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/deploy/requirements.txt
 	touch $@
 
-$(TORTURE_STAMP): $(VENV_STAMP)
-	python-client/setup-venv $(VENV) strace
-	touch $@
-
 $(CLIENT_STAMP): $(VENV_STAMP) $(CLIENT_SOURCES)
 	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet -m python-client/Cargo.toml
+	rm -f $(DEBUG_CLIENT_STAMP)
+	touch $@
+
+# Its arithmetic is checked, and it is built sooner. An environment holds one of the two.
+$(DEBUG_CLIENT_STAMP): $(VENV_STAMP) $(CLIENT_SOURCES)
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet -m python-client/Cargo.toml
+	rm -f $(CLIENT_STAMP)
 	touch $@
 
 # From Debian's Python, but with nothing of Debian's in it: its PyTorch is the other one that is tested.
