@@ -92,13 +92,13 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel that the source distribution gives where no other file of the repository is near.
 
-    Third-party crates are shared with the repository's build. Cargo knows our own by their place in the workspace, so
+    Third-party crates are shared with the repository's build, the one for tests. Cargo knows our own by their place in the workspace, so
     it would take them from there as well: the files are made new, and it builds them.
     """
     out, place = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("alone")
     run("tar", "-xzmf", sdist, "-C", place, "--strip-components=1")
     target = (ROOT / os.environ.get("CARGO_TARGET_DIR", "target")).resolve()
-    command = [tool("maturin"), "build", "--release", "-i", sys.executable, "-o", out]
+    command = [tool("maturin"), "build", "-i", sys.executable, "-o", out]
     run(*command, cwd=place, env={**os.environ, "CARGO_TARGET_DIR": str(target)})
     (built,) = out.glob("*.whl")
     return built
