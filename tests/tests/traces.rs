@@ -2,7 +2,10 @@
 //! nobody waits for it.
 
 use autolrs_client::{InMemory, JobSpec, PolicySpec, SessionConfig, WsdOptions, blocking::Session};
-use autolrs_tests::server::{Server, lasting_address};
+use autolrs_tests::{
+    security::{Authority, Files, Signed},
+    server::{Server, lasting_address},
+};
 use opentelemetry::trace::{SpanId, TraceId, TracerProvider as _};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
@@ -28,7 +31,10 @@ use tokio::{
     sync::oneshot,
 };
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{
+    Request, Response, Status, async_trait,
+    transport::{Identity, ServerTlsConfig},
+};
 use tracing_subscriber::layer::SubscriberExt as _;
 
 /// What came in.
@@ -77,13 +83,19 @@ impl Received {
 struct Collector(Option<Runtime>);
 
 impl Collector {
-    async fn start(address: SocketAddr, received: Received) -> Self {
+    /// With a certificate it speaks TLS.
+    async fn start(address: SocketAddr, received: Received, certificate: Option<Signed>) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (ready, listening) = oneshot::channel();
         runtime.spawn(async move {
             let listener = bound(address).await;
             ready.send(()).unwrap();
-            let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(received));
+            let mut server = tonic::transport::Server::builder();
+            if let Some(Signed { cert, key }) = certificate {
+                let tls = ServerTlsConfig::new().identity(Identity::from_pem(cert, key));
+                server = server.tls_config(tls).unwrap();
+            }
+            let server = server.add_service(TraceServiceServer::new(received));
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
         });
         listening.await.unwrap();
@@ -213,7 +225,7 @@ async fn one_trace_of_trainer_and_server_and_nobody_waits_for_the_collector() {
     std::fs::write(&key, "x-key: s3cret\n").unwrap();
     let address = lasting_address();
     let received = Received::default();
-    let collector = Collector::start(address, received.clone()).await;
+    let collector = Collector::start(address, received.clone(), None).await;
     let mut server = Server::prepare(tempfile::tempdir().unwrap());
     server.flags = ["--log-format", "json", "--log-level", "warn,autolrs_server=info", "--otlp-header-file"]
         .map(str::to_owned)
@@ -276,13 +288,39 @@ async fn one_trace_of_trainer_and_server_and_nobody_waits_for_the_collector() {
     assert_eq!(lines(&log, "traces do not reach the collector", 1).await, 1, "told once");
     assert!(counted(&server, "autolrs_otlp_spans_total{result=\"failed\"}").await > 0.0);
 
-    let collector = Collector::start(address, received.clone()).await;
+    let collector = Collector::start(address, received.clone(), None).await;
     train(&server, 4, true).await;
     received.trace(&trace_id(4)).await;
     lines(&log, "traces reach the collector", 1).await;
     assert!(counted(&server, "autolrs_otlp_spans_total{result=\"exported\"}").await > 0.0);
     assert!(!std::fs::read_to_string(&log).unwrap().contains("s3cret"));
     collector.kill();
+}
+
+/// Over TLS only a collector gets spans whose certificate is signed by the authority that `otlp_ca` names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_has_to_prove_itself() {
+    let (files, authority) = (Files::new(), Authority::new("collectors"));
+    let (address, received) = (lasting_address(), Received::default());
+    let certificate = Some(authority.sign(&["localhost"]));
+    let _collector = Collector::start(address, received.clone(), certificate).await;
+    for (number, pem) in [(1, Authority::new("strangers").pem), (2, authority.pem)] {
+        let ca = files.write("ca.crt", &pem);
+        let mut server = Server::prepare(tempfile::tempdir().unwrap());
+        let endpoint = format!("https://localhost:{}", address.port());
+        server.flags = vec!["--otlp-endpoint".into(), endpoint, "--otlp-ca".into(), ca.display().to_string()];
+        server.env = vec![("OTEL_BSP_SCHEDULE_DELAY".into(), "50".into())];
+        server.up().await;
+        train(&server, number, true).await;
+        if number == 1 {
+            while counted(&server, "autolrs_otlp_spans_total{result=\"failed\"}").await == 0.0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert!(received.spans.lock().unwrap().is_empty(), "it was not believed");
+        } else {
+            received.trace(&trace_id(2)).await;
+        }
+    }
 }
 
 /// A listener that takes the address as soon as it is free.
