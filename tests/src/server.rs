@@ -171,16 +171,25 @@ impl Server {
         panic!("the metrics never say {line}:\n{}", self.probe("/metrics").await.1);
     }
 
+    /// Waits until a probe, such as `/readyz`, answers with this code; what it says then.
+    pub async fn until_answers(&self, path: &str, code: u16) -> String {
+        for _ in 0..ATTEMPTS {
+            if let Ok((found, said)) = self.try_probe(path).await
+                && found == code
+            {
+                return said;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{path} never answers with {code}");
+    }
+
     /// Asks a probe, such as `/livez`: the code and what it says.
     pub async fn probe(&self, path: &str) -> (u16, String) {
         self.try_probe(path).await.expect("it listens")
     }
 
-    /// The same of a server that may not listen yet.
-    ///
-    /// # Errors
-    /// If nobody listens.
-    pub async fn try_probe(&self, path: &str) -> std::io::Result<(u16, String)> {
+    async fn try_probe(&self, path: &str) -> std::io::Result<(u16, String)> {
         let mut stream = tokio::net::TcpStream::connect(self.http).await?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");

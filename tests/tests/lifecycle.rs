@@ -83,15 +83,12 @@ async fn a_hang_up_changes_what_can_change_and_names_what_cannot() {
     signal(&server, rustix::process::Signal::HUP);
     logged(&log, before, &["\"reloaded\"", "max_trainers"]).await;
     drop(streams.pop_front());
+    server.until_metrics_say("autolrs_train_streams 1").await;
     assert_refused(stream(&server).await, Code::ResourceExhausted, "LIMIT_REACHED");
     drop(streams.pop_front());
-    for _ in 0..1500 {
-        if stream(&server).await.is_ok() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("the one place is never free");
+    server.until_metrics_say("autolrs_train_streams 0").await;
+    let _the_one = stream(&server).await.expect("there is one place");
+    assert_refused(stream(&server).await, Code::ResourceExhausted, "LIMIT_REACHED");
 }
 
 /// A file system that hangs, as one over a network may: here, a configuration that is a pipe into which nobody writes.

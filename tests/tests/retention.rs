@@ -10,28 +10,11 @@ use autolrs_tests::{
     trainer::{advance, assert_refused, open},
 };
 use serde_json::Value;
-use std::{fs, time::Duration};
+use std::fs;
 use tonic::Code;
 
 /// How far the job that goes on was lived before it left memory.
 const AT: usize = 3;
-
-/// The value of a metric that has no labels.
-async fn metric(server: &Server, name: &str) -> f64 {
-    let all = server.probe("/metrics").await.1;
-    let value = all.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    value.unwrap_or_else(|| panic!("{name} is not in {all}"))
-}
-
-async fn until(server: &Server, name: &str, expected: f64) {
-    for _ in 0..1500 {
-        if metric(server, name).await == expected {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("{name} never is {expected}");
-}
 
 async fn names(server: &Server) -> Vec<String> {
     let listed = server.jobs().list_jobs(ListJobsRequest::default()).await.unwrap().into_inner();
@@ -53,18 +36,18 @@ async fn ended_jobs_go_idle_ones_leave_memory_and_what_goes_on_goes_on() {
     let cancel = CancelJobRequest { name: "cancelled".into(), request_id: "c".into() };
     server.jobs().cancel_job(cancel).await.unwrap();
     // Its trainer never hears of it; the end of `finished` has been told.
-    until(&server, "autolrs_jobs_expired_total", 1.0).await;
+    server.until_metrics_say("autolrs_jobs_expired_total 1").await;
     assert_eq!(names(&server).await, ["cancelled", "goes-on"]);
     assert!(fs::read_to_string(&log).unwrap().contains("it has ended and was kept for its time"));
     let late = Report { job: "finished".into(), ..story.exchanges[0].0.clone() };
     assert_refused(advance(&server, late).await, Code::NotFound, "JOB_NOT_FOUND");
 
     // Nobody asks: nothing is in memory. The next report finds the job, and the answers are those of a job that stayed.
-    until(&server, "autolrs_jobs_live", 0.0).await;
+    server.until_metrics_say("autolrs_jobs_live 0").await;
     story.go_on(&server, "goes-on", AT, AT + 2).await;
-    until(&server, "autolrs_jobs_live", 0.0).await;
+    server.until_metrics_say("autolrs_jobs_live 0").await;
     story.finish(&server, "goes-on", AT + 2).await;
-    until(&server, "autolrs_jobs_expired_total", 2.0).await;
+    server.until_metrics_say("autolrs_jobs_expired_total 2").await;
 
     // Nothing of them is left in the store: only the job whose trainer never heard of its end.
     assert!(server.terminate().success());

@@ -8,7 +8,7 @@ use autolrs_tests::{
     server::Server,
     story::{Story, job},
 };
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command};
 use tempfile::TempDir;
 
 /// How far the job was lived before the store goes away.
@@ -25,22 +25,9 @@ async fn lived(story: &Story) -> TempDir {
     folder
 }
 
-/// Waits until a probe answers with this code, and returns what it says.
-async fn until(server: &Server, path: &str, code: u16) -> String {
-    for _ in 0..1500 {
-        if let Ok((found, said)) = server.try_probe(path).await
-            && found == code
-        {
-            return said;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("{path} never answers with {code}");
-}
-
 /// Not serving, for this reason; alive all the same.
 async fn is_away(server: &Server, reason: &str) {
-    let said = until(server, "/readyz", 503).await;
+    let said = server.until_answers("/readyz", 503).await;
     assert!(said.starts_with("the store is away: ") && said.contains(reason), "{said}");
     assert_eq!(server.probe("/livez").await.0, 200);
     let health = autolrs(["health", "--server", &server.url()]).await;
@@ -51,7 +38,7 @@ async fn is_away(server: &Server, reason: &str) {
 
 /// Serving, and the job goes on to its end as in the story.
 async fn goes_on(server: &Server, story: &Story) {
-    until(server, "/readyz", 200).await;
+    server.until_answers("/readyz", 200).await;
     assert_eq!(autolrs(["health", "--server", &server.url()]).await.code, Some(0));
     job(server, "job").await;
     story.finish(server, "job", AT).await;
@@ -106,7 +93,7 @@ async fn a_full_disk_is_waited_for() {
     let mut server = Server::prepare(tempfile::tempdir().unwrap());
     server.store = Some(folder.path().join("store"));
     server.begin();
-    let said = until(&server, "/readyz", 503).await;
+    let said = server.until_answers("/readyz", 503).await;
     assert!(said.starts_with("the store is away: only ") && said.contains("make room there"), "{said}");
     assert_eq!(autolrs(["health", "--server", &server.url()]).await.code, Some(1));
     job(&server, "job").await;

@@ -74,18 +74,6 @@ fn is_traced(pid: u32, tracer: u32) -> bool {
     })
 }
 
-/// Waits until a probe answers with this code, and returns what it says.
-async fn until(server: &Server, path: &str, code: u16) -> String {
-    for _ in 0..1500 {
-        let (found, said) = server.probe(path).await;
-        if found == code {
-            return said;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("{path} never answers with {code}");
-}
-
 async fn until_health(server: &Server, code: i32) {
     for _ in 0..300 {
         if autolrs(["health", "--server", &server.url()]).await.code == Some(code) {
@@ -117,7 +105,7 @@ async fn a_wedged_committer_fails_the_probes_and_nobody_waits_for_ever() {
         assert_eq!(late.code(), Code::DeadlineExceeded, "{late:?}");
     }
     for path in ["/livez", "/readyz"] {
-        let said = until(&server, path, 503).await;
+        let said = server.until_answers(path, 503).await;
         assert!(said.contains("the store's writer is stuck since"), "{path}: {said}");
     }
     until_health(&server, 1).await;
@@ -126,7 +114,7 @@ async fn a_wedged_committer_fails_the_probes_and_nobody_waits_for_ever() {
     wedge.pull_out();
 
     for path in ["/livez", "/readyz"] {
-        until(&server, path, 200).await;
+        server.until_answers(path, 200).await;
     }
     until_health(&server, 0).await;
     manager.told("WATCHDOG=1");

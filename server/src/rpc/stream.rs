@@ -72,7 +72,8 @@ impl Stream {
         let (answers, receiver) = mpsc::channel(WAITING_ANSWERS);
         let stream = Self { edge, who, answers, trainer: None, heartbeat: tokio::time::interval(HEARTBEAT) };
         let served = async move {
-            let (_place, _counted) = (place, metrics::Trainer::begin());
+            // The place is given back before the stream is no longer counted.
+            let (_counted, _place) = (metrics::Trainer::begin(), place);
             stream.serve(requests).await;
         };
         tokio::spawn(served.in_current_span());
