@@ -92,8 +92,8 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel that the source distribution gives where no other file of the repository is near.
 
-    Third-party crates are shared with the repository's build, the one for tests. Cargo knows our own by their place in the workspace, so
-    it would take them from there as well: the files are made new, and it builds them.
+    Third-party crates are shared with the repository's build, the one for tests. Cargo knows our own by their place in
+    the workspace, so it would take them from there as well: the files are made new, and it builds them.
     """
     out, place = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("alone")
     run("tar", "-xzmf", sdist, "-C", place, "--strip-components=1")

@@ -1,4 +1,4 @@
-//! Who asks, and what they may: bearer tokens, tenants and roles. Everything behind [`Guard`] finds the [`Identity`] of
+//! Who asks, and what they may: bearer tokens, tenants and roles. Everything behind the `Guard` finds the [`Identity`] of
 //! its caller among the extensions of the request; the jobs know nothing of it.
 
 pub mod file;

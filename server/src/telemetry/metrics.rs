@@ -1,4 +1,4 @@
-//! What the server tells the recorder of metrics. What each means stands in [`table`](super::table).
+//! What the server tells the recorder of metrics. What each means stands in [`super::table`].
 
 use super::table::{self, Kind, Metric, TABLE};
 use crate::{build, limit::Limit};
