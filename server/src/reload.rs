@@ -8,7 +8,10 @@ use crate::{
     telemetry::{decisions, logs::Filter},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    signal::unix::Signal,
+    sync::{Semaphore, watch},
+};
 
 /// A running server's configuration.
 pub(crate) struct Reload<R> {
@@ -31,19 +34,31 @@ pub(crate) struct Parts {
     pub(crate) drain: watch::Sender<Duration>,
 }
 
-impl<R: Fn() -> Settings> Reload<R> {
+impl<R: Fn() -> Settings + Send + 'static> Reload<R> {
     pub(crate) fn new(reread: R, settings: Settings, config: Config, parts: Parts) -> Self {
         Self { reread, settings, config, parts }
     }
 
-    /// Reads the sources again. If anything is wrong with them, nothing changes. The service manager is told of it.
-    pub(crate) fn run(&mut self) {
-        supervisor::reloading();
-        self.read();
-        supervisor::ready();
+    /// Runs at every hang-up, one run after the other. A file system may be slow: nobody else waits for it.
+    pub(crate) async fn at_every(mut self, mut hang_up: Signal) {
+        while hang_up.recv().await.is_some() {
+            let run = tokio::task::spawn_blocking(move || {
+                supervisor::reloading();
+                self.run();
+                supervisor::ready();
+                self
+            });
+            self = match run.await {
+                Ok(reload) => reload,
+                Err(error) => {
+                    return tracing::error!(%error, "SIGHUP does nothing any more: start the server again");
+                }
+            };
+        }
     }
 
-    fn read(&mut self) {
+    /// Reads the sources again. If anything is wrong with them, nothing changes.
+    fn run(&mut self) {
         // Whether or not the settings can be used.
         self.parts.files.reload();
         let settings = (self.reread)();

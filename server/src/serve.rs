@@ -29,10 +29,7 @@ use autolrs_proto::{
     },
 };
 use metrics_exporter_prometheus::PrometheusHandle;
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -143,7 +140,7 @@ async fn serve(
     let settings = reread();
     let metrics = metrics::start().map_err(internal)?;
     let mut ends = Ends::new()?;
-    let mut hang_up = signal(SignalKind::hangup()).map_err(internal)?;
+    let hang_up = signal(SignalKind::hangup()).map_err(internal)?;
     let secrets = Secrets::read(&config.security)?;
     let files = secrets.reloads.clone();
     let refused = |address: Listen, flag| move |source| ServeError::Listen { address, flag, source };
@@ -169,18 +166,12 @@ async fn serve(
     }
     supervisor::ready();
     let reload = Reload::new(reread, settings, config.clone(), running.parts(filter, files));
-    let reload = Arc::new(Mutex::new(reload));
-    let refused = loop {
-        tokio::select! {
-            () = ends.wait() => break None,
-            error = store.refused() => break Some(error),
-            _ = hang_up.recv() => {
-                let reload = reload.clone();
-                // A file system may be slow, and must not keep us from ending.
-                drop(tokio::task::spawn_blocking(move || reload.lock().unwrap_or_else(PoisonError::into_inner).run()));
-            }
-        }
+    let reloading = tokio::spawn(reload.at_every(hang_up));
+    let refused = tokio::select! {
+        () = ends.wait() => None,
+        error = store.refused() => Some(error),
     };
+    reloading.abort();
     supervisor::stopping();
     let drain = *running.drain.borrow();
     tracing::info!(seconds = drain.as_secs_f64(), "draining");
