@@ -19,7 +19,8 @@
 #              hostile settings: about two hours; takes up the rows in tests/bench/ and runs what they lack
 # make soak    1,000 jobs at once for ten minutes, each with a client of its own, that come and go: memory, open files and disk of
 #              the server as rows (tests/bench/soak.jsonl) and as a picture (tests/bench/soak.svg), and the slope after the
-#              warm-up. SOAK="--seconds 60 --jobs 100" for less, under target/soak then
+#              warm-up. SOAK="--seconds 60 --jobs 100" for less, under target/soak then;
+#              the rows that are kept are of half an hour: SOAK="--seconds 1800"
 # make example-candle   a convolutional network in candle, with the searched learning rate and with constant ones;
 #              fetches and builds candle, which takes some minutes
 # make docs    the reference of the Python package and of the Rust crates as HTML, under target/docs and target/doc; a
